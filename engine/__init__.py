@@ -1,0 +1,1 @@
+"""btblocker: BitTorrent stopped inline, with NFQUEUE, Hyperscan and XDP."""
