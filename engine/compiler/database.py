@@ -8,7 +8,7 @@ mode crashes the interpreter; two threads must not share a scratch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import hyperscan
 
@@ -44,31 +44,48 @@ def _append(expression_id: int, _start: int, _end: int, _flags: int, hits: objec
 
 
 class Database:
-    """Expressions compiled together; a match's id is the expression's position."""
+    """Expressions compiled together; a match's id is the expression's position.
+
+    `scan(payload)` gives the ids of the expressions that match anywhere in the payload, each
+    once; `size_bytes` is the memory of the compiled database.
+    """
+
+    scan: Callable[[bytes], list[int]]
+    size_bytes: int
 
     def __init__(self, expressions: Sequence[HsExpression]) -> None:
         """Compile. Raises ExpressionError that names each refused expression."""
+        if not expressions:  # Hyperscan refuses an empty database
+            self.scan = lambda _payload: []
+            self.size_bytes = 0
+            return
         try:
-            self._database = _compile(expressions)
+            database = _compile(expressions)
         except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
-            reasons = {}
-            for position, expression in enumerate(expressions):
-                try:
-                    _compile([expression])
-                except hyperscan.HyperscanError as alone:
-                    reasons[position] = str(alone.args[0] if alone.args else alone)
-                except UnicodeEncodeError:
-                    reasons[position] = "write bytes outside ASCII as \\xHH"
-            raise ExpressionError(reasons or {0: str(error)}) from error
-        self._scan = self._database.scan
+            raise ExpressionError(_reasons(expressions) or {0: str(error)}) from error
+        self.scan = _scanner(database)
+        self.size_bytes = int(database.size())
 
-    def scan(self, payload: bytes) -> list[int]:
-        """The ids of the expressions that match anywhere in `payload`, each once."""
+
+def _scanner(database: hyperscan.Database) -> Callable[[bytes], list[int]]:
+    # A closure: each attribute looked up on the way would be paid for by every packet.
+    scan, on_match = database.scan, _append
+
+    def scan_payload(payload: bytes) -> list[int]:
         hits: list[int] = []
-        self._scan(payload, _append, 0, hits)
+        scan(payload, on_match, 0, hits)
         return hits
 
-    @property
-    def size_bytes(self) -> int:
-        """Memory of the compiled database."""
-        return int(self._database.size())
+    return scan_payload
+
+
+def _reasons(expressions: Sequence[HsExpression]) -> dict[int, str]:
+    reasons = {}
+    for position, expression in enumerate(expressions):
+        try:
+            _compile([expression])
+        except hyperscan.HyperscanError as alone:
+            reasons[position] = str(alone.args[0] if alone.args else alone)
+        except UnicodeEncodeError:
+            reasons[position] = "write bytes outside ASCII as \\xHH"
+    return reasons

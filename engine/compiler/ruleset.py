@@ -48,13 +48,19 @@ class _Plan:
 
 
 class Bank:
-    """The rules for one kind of buffer: one database, and the rules behind each expression."""
+    """The rules for one kind of buffer: one database, and the rules behind each expression.
+
+    `scan(payload)` gives the ids of the expressions that match: none, for innocent packets.
+    Only then, or when `needs_every_packet` (some rule has no trigger), must `decide` run.
+    """
 
     def __init__(self, plans: Sequence[_Plan]) -> None:
         """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
-        self._database = Database(expressions) if expressions else None
+        database = Database(expressions)
+        self.scan = database.scan
+        self.size_bytes = database.size_bytes
         self._triggered: list[list[int]] = [[] for _ in expressions]
         self._always: list[int] = []
         rules = []
@@ -72,6 +78,7 @@ class Bank:
                 for expression in plan.trigger:
                     self._triggered[ids[expression]].append(position)
         self.rules = tuple(rules)
+        self.needs_every_packet = bool(self._always)
 
     @staticmethod
     def expressions(plans: Sequence[_Plan]) -> list[HsExpression]:
@@ -80,15 +87,6 @@ class Bank:
         for plan in plans:
             distinct.update(dict.fromkeys(plan.expressions))
         return list(distinct)
-
-    def scan(self, payload: bytes) -> list[int]:
-        """The ids of the expressions that `payload` matches: nothing, for innocent packets."""
-        return self._database.scan(payload) if self._database is not None else []
-
-    @property
-    def needs_every_packet(self) -> bool:
-        """Whether some rule has no trigger, so that `decide` must run on every buffer."""
-        return bool(self._always)
 
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
@@ -101,11 +99,6 @@ class Bank:
             if rule.predicate is None or rule.predicate(context, hits):
                 found.append(rule)
         return found
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory of the compiled database."""
-        return self._database.size_bytes if self._database is not None else 0
 
 
 class RuleSet:
