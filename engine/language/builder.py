@@ -10,7 +10,7 @@ from typing import Any, Literal
 import lark
 
 from engine.language import syntax
-from engine.language.diagnostics import Diagnostic, Fragment, Span, MistakeError
+from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span
 
 MAX_HEX_JUMP_B = 1024
 

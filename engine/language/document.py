@@ -13,9 +13,9 @@ from engine.language import syntax
 from engine.language.diagnostics import (
     Diagnostic,
     Fragment,
+    MistakeError,
     Source,
     Span,
-    MistakeError,
     has_errors,
     nearest,
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from engine.language import syntax
 from engine.language.checker import constant
-from engine.language.diagnostics import Diagnostic, Fragment, Span, MistakeError, nearest
+from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span, nearest
 from engine.language.parser import parse_payload
 
 MAX_PAYLOAD_B = 65535
