@@ -34,6 +34,16 @@ _CLASSIC: Final[dict[bytes, tuple[ByteOrder, float]]] = {
 }
 
 
+def looks_like_capture(path: Path) -> bool:
+    """Whether the file begins as pcap or pcapng does; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError:
+        return False
+    return magic in _CLASSIC or magic == SECTION_MAGIC
+
+
 class Capture:
     """The IP datagrams of one capture file, in the order of the file.
 
