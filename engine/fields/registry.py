@@ -45,7 +45,7 @@ def _integers() -> Iterator[Field]:
                 f"u{bits}{suffix}",
                 Type.NUMBER,
                 f"The unsigned {bits}-bit integer at an offset"
-                + ("." if bits == 8 else f", {order} byte order first."),
+                + ("." if bits == 8 else f", {order}-endian."),
                 _integer_reader(bits // 8, order),
                 _OFFSET,
             )
@@ -139,11 +139,11 @@ def _registry() -> Iterator[Field]:
         certain=True,
     )
     yield Field(
-        "entropy", Type.NUMBER, "Shannon entropy in bits a byte, 0 to 8.", _entropy, _STRETCH
+        "entropy", Type.DECIMAL, "Shannon entropy in bits a byte, 0 to 8.", _entropy, _STRETCH
     )
     yield Field(
         "printable",
-        Type.NUMBER,
+        Type.DECIMAL,
         "The share of printable ASCII bytes, 0 to 1.",
         _printable,
         _STRETCH,

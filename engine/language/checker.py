@@ -118,8 +118,8 @@ class _Checker:
     def _type(self, expression: syntax.Expression) -> Type | None:
         """The type of an expression; None where a mistake was reported already."""
         match expression:
-            case syntax.Number():
-                return Type.NUMBER
+            case syntax.Number(value=value):
+                return Type.NUMBER if isinstance(value, int) else Type.DECIMAL
             case syntax.Text():
                 return Type.TEXT
             case syntax.Term():
@@ -127,6 +127,8 @@ class _Checker:
             case syntax.Unary(operand=operand):
                 self._expect(operand, Type.NUMBER)
                 return Type.NUMBER
+            # Decimals come from measures and are only compared: no arithmetic on them can
+            # then fail or lose precision.
             case syntax.Arithmetic(left=left, right=right):
                 self._expect(left, Type.NUMBER)
                 self._expect(right, Type.NUMBER)
@@ -178,7 +180,8 @@ class _Checker:
         left, right = self._type(comparison.left), self._type(comparison.right)
         if left is None or right is None:
             return
-        if left is not right:
+        numeric = {Type.NUMBER, Type.DECIMAL}
+        if left is not right and not {left, right} <= numeric:
             self._report("S013", f"{left} is compared with {right}", comparison.span)
         elif left is Type.TRUTH:
             self._report(
@@ -196,10 +199,9 @@ class _Checker:
         operand = self._type(member.operand)
         match member.container:
             case syntax.Range(low=low, high=high):
-                if operand is not None and operand is not Type.NUMBER:
-                    self._report("S013", f"{operand} is not in a range", member.operand.span)
-                self._expect(low, Type.NUMBER)
-                self._expect(high, Type.NUMBER)
+                for part in (member.operand, low, high):
+                    if self._type(part) not in (None, Type.NUMBER, Type.DECIMAL):
+                        self._report("S013", "a range is for numbers", part.span)
                 self._ascending(member.container)
             case syntax.Choice(items=items):
                 for item in items:

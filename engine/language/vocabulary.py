@@ -14,7 +14,8 @@ from typing import Any
 class Type(StrEnum):
     """The types of the language."""
 
-    NUMBER = "a number"
+    NUMBER = "an integer"
+    DECIMAL = "a decimal"
     TEXT = "a text"
     TRUTH = "a truth value"
     ADDRESS = "an address"

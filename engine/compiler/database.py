@@ -1,0 +1,91 @@
+r"""Hyperscan databases in block mode: the only file that touches the binding.
+
+Its traps, each seen: a NUL in an expression cuts it, so expressions are printable ASCII
+with `\xHH`; a compile error does not name its expression, so on failure each is compiled
+alone; a callback that returns something true ends the scan with an exception; streaming
+mode crashes the interpreter; two threads must not share a scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import hyperscan
+
+from engine.compiler.expression import HsExpression
+
+
+class ExpressionError(Exception):
+    """Expressions that Hyperscan refuses: `reasons` maps the position of each to its reason."""
+
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
+
+
+def _flags(expression: HsExpression) -> int:
+    flags = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
+    return flags | (hyperscan.HS_FLAG_CASELESS if expression.nocase else 0)
+
+
+def _compile(expressions: Sequence[HsExpression]) -> hyperscan.Database:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[e.regex.encode("ascii") for e in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[_flags(e) for e in expressions],
+    )
+    return database
+
+
+def _append(expression_id: int, _start: int, _end: int, _flags: int, hits: object) -> None:
+    hits.append(expression_id)  # type: ignore[attr-defined]
+
+
+class Database:
+    """Expressions compiled together; a match's id is the expression's position.
+
+    `scan(payload)` gives the ids of the expressions that match anywhere in the payload, each
+    once; `size_bytes` is the memory of the compiled database.
+    """
+
+    scan: Callable[[bytes], list[int]]
+    size_bytes: int
+
+    def __init__(self, expressions: Sequence[HsExpression]) -> None:
+        """Compile. Raises ExpressionError that names each refused expression."""
+        if not expressions:  # Hyperscan refuses an empty database
+            self.scan = lambda _payload: []
+            self.size_bytes = 0
+            return
+        try:
+            database = _compile(expressions)
+        except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
+            raise ExpressionError(_reasons(expressions) or {0: str(error)}) from error
+        self.scan = _scanner(database)
+        self.size_bytes = int(database.size())
+
+
+def _scanner(database: hyperscan.Database) -> Callable[[bytes], list[int]]:
+    # A closure: each attribute looked up on the way would be paid for by every packet.
+    scan, on_match = database.scan, _append
+
+    def scan_payload(payload: bytes) -> list[int]:
+        hits: list[int] = []
+        scan(payload, on_match, 0, hits)
+        return hits
+
+    return scan_payload
+
+
+def _reasons(expressions: Sequence[HsExpression]) -> dict[int, str]:
+    reasons = {}
+    for position, expression in enumerate(expressions):
+        try:
+            _compile([expression])
+        except hyperscan.HyperscanError as alone:
+            reasons[position] = str(alone.args[0] if alone.args else alone)
+        except UnicodeEncodeError:
+            reasons[position] = "write bytes outside ASCII as \\xHH"
+    return reasons
