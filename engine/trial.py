@@ -19,7 +19,7 @@ from typing import Any, Final
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
 from engine.inspect.inspector import Inspector
-from engine.inspect.packet import decode
+from engine.inspect.packet import decode, reverse
 from engine.sources.capture import Capture, looks_like_capture
 from engine.truth import FlowKey
 
@@ -104,24 +104,27 @@ def try_capture(path: Path, ruleset: RuleSet) -> CaptureTrial:
     """Inspect every packet of one capture."""
     inspect = Inspector(ruleset).inspect
     # Both directions of a flow lead to the same object.
-    directions: dict[tuple[Any, ...], FlowTrial] = {}
+    directions: dict[tuple[int, bytes], FlowTrial] = {}
     flows: list[FlowTrial] = []
     packets = 0
+    now_s = 0.0
     error = None
     capture = Capture(path)
     try:
         for timestamp_s, datagram in capture:
             packets += 1
-            judgement = inspect(datagram, timestamp_s)
+            # Merged captures step back in time, and the inspector's clock must not.
+            now_s = max(now_s, timestamp_s)
+            judgement = inspect(datagram, now_s)
             packet = decode(datagram)
             if packet is None:
                 continue
-            transport, source, destination = packet.transport, packet.source, packet.destination
-            flow = directions.get((transport, source, destination))
+            flow = directions.get((packet.protocol, packet.key))
             if flow is None:
-                flow = FlowTrial(FlowKey.between(transport, str(source), str(destination)))
-                directions[transport, source, destination] = flow
-                directions[transport, destination, source] = flow
+                key = FlowKey.between(packet.transport, str(packet.source), str(packet.destination))
+                flow = FlowTrial(key)
+                directions[packet.protocol, packet.key] = flow
+                directions[packet.protocol, reverse(packet.key)] = flow
                 flows.append(flow)
             flow.packets += 1
             if packet.payload:

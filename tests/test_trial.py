@@ -23,6 +23,8 @@ class Inspector:
     def inspect(self, datagram: bytes, now_s: float) -> Any:
         self.packets += 1
         text = datagram[28:].decode("latin-1")
+        if text == "clock":
+            text = f"log:{now_s:.0f}"
         if text == "count":
             text = f"log:packet-{self.packets}"
         return SimpleNamespace(
@@ -103,6 +105,15 @@ def test_what_is_only_logged_is_not_detected(tmp_path: Path) -> None:
 def test_strongest_action_stays(tmp_path: Path) -> None:
     (flow,) = flows(tmp_path, there("log:x drop:y"), there("log:z"))
     assert (flow.action, flow.signatures, flow.first_payload_index) == ("drop", ["x", "y", "z"], 0)
+
+
+def test_clock_does_not_run_backwards(tmp_path: Path) -> None:
+    early = pcap([there("clock")])[24:]
+    late = (2000).to_bytes(4, "little") + early[4:]
+    path = tmp_path / "merged.pcap"
+    path.write_bytes(pcap([]) + early + late + early)
+    (flow,) = try_capture(path, None).flows  # type: ignore[arg-type]
+    assert flow.signatures == ["1000", "2000"]
 
 
 def test_every_capture_meets_a_fresh_inspector(tmp_path: Path) -> None:
