@@ -134,7 +134,9 @@ def run_blocker(
         name="btblocker",
         environment={"DETECTION_LOG": str(log), "PYTHONPATH": str(_REPOSITORY)},
     )
-    program.wait_for(lambda: _READY_LINE in program.log.read_text(errors="replace"), _READY_TIMEOUT_S)
+    program.wait_for(
+        lambda: _READY_LINE in program.log.read_text(errors="replace"), _READY_TIMEOUT_S
+    )
     yield Blocker(topology, program, log)
     program.require_alive()
     code = program.stop()

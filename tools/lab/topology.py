@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -328,16 +329,20 @@ def _remove_netns_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while cleaning up: a second one must not cut the cleaning short."""
-    received: list[tuple[int, FrameType | None]] = []
-    try:
-        old = signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
-    except ValueError:  # not the main thread, which is the only one to be interrupted
+    """Hold Ctrl-C and SIGTERM back while cleaning up: a second one must not cut that short."""
+    if threading.current_thread() is not threading.main_thread():  # never interrupted
         yield
         return
+    received: list[tuple[int, FrameType | None]] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {
+        number: signal.signal(number, lambda *details: received.append(details))
+        for number in numbers
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, old)
-    if received and callable(old):
-        old(*received[0])
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if received:
+        raise KeyboardInterrupt

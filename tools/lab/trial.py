@@ -6,19 +6,21 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from tools.lab.blocker import Blocker, BlockerReport, run_blocker
+from tools.lab.blocker import Blocker, BlockerReport, Detection, run_blocker
 from tools.lab.cases import Case
 from tools.lab.clients import CLIENTS
 from tools.lab.clients.peer import Peer, PeerSettings, random_port
 from tools.lab.dht import Dht, start_dht
 from tools.lab.topology import LAN_INTERFACE, Topology, wait_until
 from tools.lab.torrent import make_torrent
-from tools.lab.trackers import announce_url, start_tracker
+from tools.lab.trackers import Scheme, announce_url, start_tracker
 
 DEFAULT_SIZE_B = 2 * 1024 * 1024
+_TRACKER_SCHEMES: dict[str, Scheme] = {"http-tracker": "http", "udp-tracker": "udp"}
 _SEED_TIMEOUT_S = 30.0
 _TCPDUMP_TIMEOUT_S = 10.0
 _POLL_S = 0.1
@@ -43,6 +45,20 @@ class Outcome:
     def completed(self) -> bool:
         return self.bytes == self.size
 
+    @property
+    def as_expected(self) -> bool:
+        """Everything arrived without the blocker, or nothing with it."""
+        return self.bytes == 0 if self.blocked else self.completed
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Outcome:
+        """What `dataclasses.asdict` made, read back."""
+        report = data["report"]
+        if report is not None:
+            detections = [Detection(**entry) for entry in report["detections"]]
+            report = BlockerReport(**{**report, "detections": detections})
+        return cls(**{**data, "report": report})
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -51,13 +67,27 @@ class Trial:
     case: Case
     blocked: bool
     observe_s: float = 30.0
-    """How long to watch the downloader with the blocker; without, it ends when all is there."""
+    """How long to watch with the blocker, counted from when the clients move at the latest."""
     size: int = DEFAULT_SIZE_B
     pcap: Path | None = None
     """Where to write what passes the router's inner interface."""
     logs: Path | None = None
     """Where to leave what the programs printed."""
-    blocker_options: tuple[str, ...] = field(default=())
+
+    @property
+    def limit_s(self) -> float:
+        """How long the downloader is watched, unless all has arrived before."""
+        return self.observe_s + self.case.first_move_s if self.blocked else self.case.limit_s
+
+    def arguments(self) -> list[str]:
+        """The command line of `python -m tools.lab` that runs this trial."""
+        arguments = ["run", self.case.name, "--json", "--with" if self.blocked else "--without"]
+        arguments += ["--observe", str(self.observe_s), "--size", str(self.size)]
+        if self.pcap:
+            arguments += ["--pcap", str(self.pcap)]
+        if self.logs:
+            arguments += ["--logs", str(self.logs)]
+        return arguments
 
     def run(self) -> Outcome:
         """Set up, try, take down. Raises LabError when a part of the lab fails."""
@@ -77,11 +107,10 @@ class Trial:
                 stack.enter_context(_capture(topology, self.pcap))
             blocker: Blocker | None = None
             if self.blocked:
-                blocker = stack.enter_context(run_blocker(topology, *self.blocker_options))
+                blocker = stack.enter_context(run_blocker(topology))
             downloader = _start_swarm(topology, self.case, self.size)
             started = time.monotonic()
-            limit_s = self.observe_s if self.blocked else self.case.limit_s
-            while (elapsed := time.monotonic() - started) < limit_s:
+            while (elapsed := time.monotonic() - started) < self.limit_s:
                 downloader.program.require_alive()
                 arrived = downloader.bytes_present()
                 if arrived == self.size:
@@ -102,18 +131,14 @@ class Trial:
 def _start_swarm(topology: Topology, case: Case, size: int) -> Peer:
     """Start tracker or DHT, the seed, and when that is found there, the downloader."""
     tracker_port, seed_port, port = random_port(), random_port(), random_port()
-    trackers: list[str] = []
-    dht: Dht | None = None
-    if case.discovery in ("http-tracker", "udp-tracker"):
-        scheme = "http" if case.discovery == "http-tracker" else "udp"
-        trackers = [announce_url(scheme, case.family, tracker_port)]
+    scheme = _TRACKER_SCHEMES.get(case.discovery)
+    trackers = [announce_url(scheme, case.family, tracker_port)] if scheme else []
     torrent = make_torrent(topology.folder, size, trackers)
-    if trackers:
+    dht: Dht | None = None
+    if scheme:
         start_tracker(topology, scheme, case.family, tracker_port, torrent.info_hash)
     elif case.discovery == "dht":
-        dht = start_dht(
-            topology, case.family, built_in_names=case.downloader == "transmission"
-        )
+        dht = start_dht(topology, case.family, built_in_names=case.downloader == "transmission")
     arrivals = topology.folder / "arrivals"
     arrivals.mkdir()
     common = PeerSettings(
@@ -137,22 +162,26 @@ def _start_swarm(topology: Topology, case: Case, size: int) -> Peer:
         dial=((common.address, port),) if case.discovery == "dialled" else (),
     )
     seed = CLIENTS[case.seed](topology, topology.server, seed_settings, "seed")
-    _wait_for_seed(seed, case, dht)
+    _wait_for_seed(seed, dht)
     dial = ((seed_address, seed_port),) if case.discovery == "dial" else ()
     return CLIENTS[case.downloader](
         topology, topology.client, replace(common, dial=dial), "downloader"
     )
 
 
-def _wait_for_seed(seed: Peer, case: Case, dht: Dht | None) -> None:
-    """Return when the seed can be reached, and found in the way the case is about."""
+def _wait_for_seed(seed: Peer, dht: Dht | None) -> None:
+    """Return when the seed can be reached, and found where it announces itself."""
     if seed.status_file is None:
-        seed.program.wait_for(lambda: seed.program.listens("tcp", seed.settings.port), _SEED_TIMEOUT_S)
+        port = seed.settings.port
+        seed.program.wait_for(lambda: seed.program.listens("tcp", port), _SEED_TIMEOUT_S)
         return
-    announced = seed.settings.torrent.trackers and "tracker_replies"
-    for fact in ("seeding", announced):
-        if fact:
-            seed.program.wait_for(lambda fact=fact: bool(seed.status().get(fact)), _SEED_TIMEOUT_S)
+
+    def announced() -> bool:
+        status = seed.status()
+        tracked = not seed.settings.torrent.trackers or status.get("tracker_replies")
+        return bool(status.get("seeding") and tracked)
+
+    seed.program.wait_for(announced, _SEED_TIMEOUT_S)
     if dht:
         wait_until(lambda: bool(dht.status().get("announces")), _SEED_TIMEOUT_S, "seed in the DHT")
 

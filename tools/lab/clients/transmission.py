@@ -16,7 +16,9 @@ _ENCRYPTION = {"off": 0, "allowed": 1, "required": 2}
 
 def start(topology: Topology, where: Namespace, settings: PeerSettings, name: str) -> Peer:
     """Start transmission-daemon; raises LabError for what it cannot be told."""
-    settings.refuse("transmission", utp_only=settings.transport == "utp", dialling=bool(settings.dial))
+    settings.refuse(
+        "transmission", utp_only=settings.transport == "utp", dialling=bool(settings.dial)
+    )
     home = topology.folder / name
     watched = home / "watched"
     watched.mkdir(parents=True)

@@ -20,7 +20,9 @@ _ALERTS = lt.alert.category_t.dht_notification | lt.alert.category_t.error_notif
 
 
 def main(order_path: str) -> None:
-    warnings.simplefilter("ignore", DeprecationWarning)  # the counters' successor is asynchronous
+    """Run the nodes until ended."""
+    # What replaces session.status() answers later, through an alert.
+    warnings.simplefilter("ignore", DeprecationWarning)
     order = json.loads(Path(order_path).read_text())
     port = order["port"]
     hosts = [f"[{each}]" if ":" in each else each for each in order["addresses"]]

@@ -30,7 +30,9 @@ _WANTED_ALERTS = (
 
 
 def main(order_path: str) -> None:
-    warnings.simplefilter("ignore", DeprecationWarning)  # the counters' successor is asynchronous
+    """Run the peer until ended."""
+    # What replaces session.status() answers later, through an alert.
+    warnings.simplefilter("ignore", DeprecationWarning)
     order = json.loads(Path(order_path).read_text())
     session = lt.session({**order["settings"], "alert_mask": _WANTED_ALERTS})
     handle = session.add_torrent(_parameters(order))

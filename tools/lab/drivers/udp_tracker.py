@@ -12,9 +12,8 @@ from pybtracker import TrackerServer
 
 
 async def main(address: str, port: int) -> None:
-    tracker = TrackerServer(
-        local_addr=(address, port), loop=asyncio.get_running_loop(), interval=1
-    )
+    """Serve until ended."""
+    tracker = TrackerServer(local_addr=(address, port), loop=asyncio.get_running_loop(), interval=1)
     await tracker.start()
     await asyncio.Event().wait()
 
