@@ -14,8 +14,10 @@ from pathlib import Path
 from engine.errors import BtblockerError, InputError, UnavailableError
 from tools.lab.cases import CASES, select_cases
 from tools.lab.demo import DEFAULT_AT_ONCE, DEFAULT_OBSERVE_S, run_demo
+from tools.lab.torrent import BLOCK_BYTES
 from tools.lab.trial import DEFAULT_SIZE_B, Outcome, Trial
 
+_LARGEST_B = 1 << 30
 _INTERRUPTED = 130  # as a shell reports SIGINT
 
 
@@ -62,10 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("--without", action="store_true", help="only without the blocker")
     side.add_argument("--with", dest="blocked", action="store_true", help="only with the blocker")
     run.add_argument(
-        "--observe", type=_positive, default=30.0, metavar="S", help="seconds with the blocker (30)"
+        "--observe", type=_seconds, default=30.0, metavar="S", help="seconds with the blocker (30)"
     )
     run.add_argument(
-        "--size", type=int, default=DEFAULT_SIZE_B, metavar="BYTES", help="of the torrent (2 MiB)"
+        "--size", type=_size, default=DEFAULT_SIZE_B, metavar="BYTES", help="of the torrent (2 MiB)"
     )
     run.add_argument("--pcap", type=Path, metavar="FILE", help="capture at the router's inner side")
     run.add_argument("--logs", type=Path, metavar="DIR", help="leave the programs' logs here")
@@ -75,14 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--cases", metavar="A,B", help="only these")
     demo.add_argument(
         "--observe",
-        type=_positive,
+        type=_seconds,
         default=DEFAULT_OBSERVE_S,
         metavar="S",
         help=f"seconds with the blocker ({DEFAULT_OBSERVE_S:.0f})",
     )
     demo.add_argument(
         "--jobs",
-        type=int,
+        type=_jobs,
         default=DEFAULT_AT_ONCE,
         metavar="N",
         help="trials at once (%(default)s)",
@@ -91,10 +93,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> float:
+def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value <= 3600:
         raise argparse.ArgumentTypeError(f"{text}: between 0 and 3600 seconds, please")
+    return value
+
+
+def _size(text: str) -> int:
+    value = int(text)
+    if not BLOCK_BYTES <= value <= _LARGEST_B:
+        raise argparse.ArgumentTypeError(f"{text}: between 16 KiB and 1 GiB, please")
+    return value
+
+
+def _jobs(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 64:
+        raise argparse.ArgumentTypeError(f"{text}: between 1 and 64, please")
     return value
 
 

@@ -30,15 +30,15 @@ class Case:
     encryption: Encryption = "off"
 
     @property
-    def first_move_s(self) -> float:
-        """How long its clients may sit still after their start."""
-        # Transmission waits 10 to 13 s before it first asks anybody.
+    def first_request_s(self) -> float:
+        """How long its clients may take from their start to the first request for data."""
+        # Transmission looks every 10 s whom to ask, and first about 13 s after its start.
         return 13.0 if "transmission" in (self.downloader, self.seed) else 0.0
 
     @property
     def limit_s(self) -> float:
         """How long the transfer may take without the blocker."""
-        return 45.0 + self.first_move_s
+        return 45.0 + self.first_request_s
 
 
 CASES: dict[str, Case] = {

@@ -32,7 +32,7 @@ def run_demo(cases: Sequence[Case], *, observe_s: float, at_once: int, as_json: 
     progress = Console(stderr=True)
     # The longest first: none of them is then left to run alone at the end.
     queue = sorted(
-        jobs, key=lambda job: (job.trial.case.first_move_s, job.trial.blocked), reverse=True
+        jobs, key=lambda job: (job.trial.case.first_request_s, job.trial.blocked), reverse=True
     )
     if progress.is_terminal:
         with Live(_table(pairs), console=progress, refresh_per_second=4, transient=True) as live:
@@ -48,8 +48,8 @@ def run_demo(cases: Sequence[Case], *, observe_s: float, at_once: int, as_json: 
         console.print(_table(pairs))
         console.print(
             f"{len(cases)} cases in {time.monotonic() - started:.0f} s. With the blocker each was"
-            f" observed for {observe_s:.0f} s after its clients' first move; the tests observe"
-            " for 30 s."
+            f" observed for {observe_s:.0f} s (Transmission, which starts slowly, for 13 s more);"
+            " the tests observe for 30 s."
         )
         for job in jobs:
             if job.error:

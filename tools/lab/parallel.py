@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tools.lab.topology import LabError
 from tools.lab.trial import Outcome, Trial
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -82,8 +81,6 @@ def run_jobs(jobs: Sequence[Job], at_once: int, watch: Callable[[], None] = lamb
     A trial that fails marks its job and stops nothing else. On any exception, Ctrl-C included,
     the running ones are interrupted and have cleaned up when this returns.
     """
-    if at_once < 1:
-        raise LabError("lab: at least one trial has to run at a time")
     try:
         while any(job.state in ("waiting", "running") for job in jobs):
             running = [job for job in jobs if job.state == "running"]

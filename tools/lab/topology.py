@@ -1,10 +1,11 @@
 """A client, a router and a server in network namespaces, gone without a trace at the end.
 
-    client 10.77.1.2  fd77:1::2 --- lan [router] wan --- 10.77.2.2  fd77:2::2 server
+    client 10.77.1.2  2001:db8:77:1::2 --- lan [router] wan --- 10.77.2.2  2001:db8:77:2::2 server
 
 Addresses are the same in every topology: namespaces keep topologies apart, and equal
 addresses keep results readable. Namespace names are unique, so topologies can run in
-parallel.
+parallel. The IPv6 ones are of the documentation's prefix (RFC 3849), since Transmission uses
+IPv6 only where it has a global unicast address.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ LAN_INTERFACE = "lan"
 WAN_INTERFACE = "wan"
 HOST_INTERFACE = "eth0"
 
-_CLIENT: dict[Family, str] = {4: "10.77.1.2", 6: "fd77:1::2"}
-_SERVER: dict[Family, str] = {4: "10.77.2.2", 6: "fd77:2::2"}
-_LAN_GATEWAY: dict[Family, str] = {4: "10.77.1.1", 6: "fd77:1::1"}
-_WAN_GATEWAY: dict[Family, str] = {4: "10.77.2.1", 6: "fd77:2::1"}
+_CLIENT: dict[Family, str] = {4: "10.77.1.2", 6: "2001:db8:77:1::2"}
+_SERVER: dict[Family, str] = {4: "10.77.2.2", 6: "2001:db8:77:2::2"}
+_LAN_GATEWAY: dict[Family, str] = {4: "10.77.1.1", 6: "2001:db8:77:1::1"}
+_WAN_GATEWAY: dict[Family, str] = {4: "10.77.2.1", 6: "2001:db8:77:2::1"}
 _PREFIX_BITS: dict[Family, int] = {4: 24, 6: 64}
 
 _COMMAND_TIMEOUT_S = 10.0

@@ -67,7 +67,7 @@ class Trial:
     case: Case
     blocked: bool
     observe_s: float = 30.0
-    """How long to watch with the blocker, counted from when the clients move at the latest."""
+    """How long to watch with the blocker, once the clients can have asked for data."""
     size: int = DEFAULT_SIZE_B
     pcap: Path | None = None
     """Where to write what passes the router's inner interface."""
@@ -77,7 +77,7 @@ class Trial:
     @property
     def limit_s(self) -> float:
         """How long the downloader is watched, unless all has arrived before."""
-        return self.observe_s + self.case.first_move_s if self.blocked else self.case.limit_s
+        return self.observe_s + self.case.first_request_s if self.blocked else self.case.limit_s
 
     def arguments(self) -> list[str]:
         """The command line of `python -m tools.lab` that runs this trial."""

@@ -1,6 +1,7 @@
 """Transmission's daemon, told what to do by a settings file and a watched folder.
 
-Version 3.00 cannot turn TCP off, and waits 10 to 13 s before its first announce.
+Version 3.00 cannot turn TCP off. It announces and connects within seconds, but asks no peer
+for data in its first 13 s.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ def start(topology: Topology, where: Namespace, settings: PeerSettings, name: st
 
 
 def _settings(settings: PeerSettings, watched: str) -> dict[str, object]:
-    unused = {4: "127.0.0.1", 6: "::1"}
     return {
-        "bind-address-ipv4": settings.address if settings.family == 4 else unused[4],
-        "bind-address-ipv6": settings.address if settings.family == 6 else unused[6],
+        # The other family is left at its default: it binds its tracker requests, whichever
+        # the tracker's family, to an IPv4 address that it is given.
+        "bind-address-ipv4": settings.address if settings.family == 4 else "0.0.0.0",
+        "bind-address-ipv6": settings.address if settings.family == 6 else "::",
         "peer-port": settings.port,
         "peer-port-random-on-start": False,
         "port-forwarding-enabled": False,
