@@ -16,13 +16,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from tools.lab.topology import Topology
 
 from engine.errors import BtblockerError, UnavailableError
 from tools.bench.consumers import Consumer, accept_loop, btblocker, no_queue
 from tools.bench.measure import Rates, RoundTrips, round_trips, throughput
 from tools.bench.native import build
 from tools.bench.xdp import PacketCost, packet_costs
+from tools.lab.topology import Topology
 
 PARTS = ("queue", "latency", "xdp")
 PACKET_SIZES_B = (200, 1000)

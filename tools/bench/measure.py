@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tools.lab.topology import LabError, Program, Topology
-
 from tools.bench.consumers import Consumer, pin, queue_counters
 from tools.bench.native import Programs
+from tools.lab.topology import LabError, Program, Topology
 
 # One core makes the packets and carries them to the queue, the other consumes them.
 SENDER_CORE = 0

@@ -19,10 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.lab.topology import LAN_INTERFACE, LabError, Topology
-
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import UnavailableError
+from tools.lab.topology import LAN_INTERFACE, LabError, Topology
 
 BANS = 100_000
 _CAPACITY = 2 * BANS
