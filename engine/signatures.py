@@ -60,7 +60,7 @@ def _sources(directory: Path) -> list[Source]:
             sources.append(Source(path, path.read_text("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
             raise SignatureError(
-                [Diagnostic("S009", f"cannot be read: {error}", Source(path, ""), _START)]
+                [Diagnostic("S009", f"{path} cannot be read: {error}", Source(path, ""), _START)]
             ) from error
     return sources
 

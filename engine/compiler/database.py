@@ -47,7 +47,8 @@ class Database:
     """Expressions compiled together; a match's id is the expression's position.
 
     `scan(payload)` gives the ids of the expressions that match anywhere in the payload, each
-    once; `size_bytes` is the memory of the compiled database.
+    once; `size_bytes` is the memory of the compiled database. Pickling keeps the compiled
+    form, so another process can build what this one runs.
     """
 
     scan: Callable[[bytes], list[int]]
@@ -55,16 +56,30 @@ class Database:
 
     def __init__(self, expressions: Sequence[HsExpression]) -> None:
         """Compile. Raises ExpressionError that names each refused expression."""
-        if not expressions:  # Hyperscan refuses an empty database
-            self.scan = lambda _payload: []
-            self.size_bytes = 0
-            return
         try:
-            database = _compile(expressions)
+            # Hyperscan refuses to compile nothing.
+            self._hold(_compile(expressions) if expressions else None)
         except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
             raise ExpressionError(_reasons(expressions) or {0: str(error)}) from error
-        self.scan = _scanner(database)
-        self.size_bytes = int(database.size())
+
+    def _hold(self, database: hyperscan.Database | None) -> None:
+        self._database = database
+        self.size_bytes = 0 if database is None else int(database.size())
+        self.scan = _scan_nothing if database is None else _scanner(database)
+
+    def __getstate__(self) -> bytes:
+        return b"" if self._database is None else hyperscan.dumpb(self._database)
+
+    def __setstate__(self, compiled: bytes) -> None:
+        database = None
+        if compiled:
+            database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
+            database.scratch = hyperscan.Scratch(database)
+        self._hold(database)
+
+
+def _scan_nothing(_payload: bytes) -> list[int]:
+    return []
 
 
 def _scanner(database: hyperscan.Database) -> Callable[[bytes], list[int]]:

@@ -13,17 +13,15 @@ behind guards that hold only when every value in it is known, so unknown is Fals
 from __future__ import annotations
 
 import ast
+import marshal
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from engine.compiler.expression import HsExpression, placed
-from engine.fields import Context
+from engine.fields import VOCABULARY, Context
 from engine.language import syntax
 from engine.language.checker import matched_names
-from engine.language.vocabulary import Vocabulary
-
-Predicate = Callable[[Context, Collection[int]], bool]
 
 _ARITHMETIC: dict[str, type[ast.operator]] = {
     "+": ast.Add,
@@ -45,6 +43,33 @@ _COMPARISON: dict[str, type[ast.cmpop]] = {
     ">": ast.Gt,
     ">=": ast.GtE,
 }
+
+
+class Predicate:
+    """The generated function of a condition; pickling keeps its code."""
+
+    __slots__ = ("_code", "_name", "_networks", "_terms", "when")
+
+    when: Callable[[Context, Collection[int]], bool]
+
+    def __init__(
+        self, name: str, code: CodeType, terms: Collection[str], networks: Mapping[str, Any]
+    ) -> None:
+        """`terms` are the fields that the code reads, `networks` the constants it names."""
+        self._name, self._code = name, code
+        self._terms, self._networks = terms, networks
+        readers = {_reader(term): VOCABULARY[term].read for term in terms}
+        names = {"__builtins__": {"len": len}, **readers, **networks}
+        self.when = FunctionType(code, names, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._name, marshal.dumps(self._code), self._terms, self._networks)
+
+
+def _restore(
+    name: str, code: bytes, terms: Collection[str], networks: Mapping[str, Any]
+) -> Predicate:
+    return Predicate(name, marshal.loads(code), terms, networks)
 
 
 def placements(
@@ -70,13 +95,12 @@ def compile_predicate(
     condition: syntax.Expression,
     patterns: Sequence[syntax.Pattern],
     ids: Mapping[HsExpression, int],
-    vocabulary: Vocabulary,
 ) -> Predicate:
     """Generate the function for a normalised, checked condition.
 
     `ids` gives the database's id of each expression; `name` shows up in tracebacks.
     """
-    generator = _Generator(patterns, ids, vocabulary)
+    generator = _Generator(patterns, ids)
     body = generator.truth(condition)
     function = ast.FunctionDef(
         name="when",
@@ -92,13 +116,7 @@ def compile_predicate(
     )
     module = ast.fix_missing_locations(ast.Module([function], type_ignores=[]))
     code = next(c for c in compile(module, f"<{name}>", "exec").co_consts if hasattr(c, "co_code"))
-    readers: dict[str, Any] = {
-        _reader(term): vocabulary[term].read for term in generator.terms_read
-    }
-    # A name for ip_network objects too: constants of code objects are plain values only.
-    readers.update(generator.networks)
-    predicate: Predicate = FunctionType(code, {"__builtins__": {"len": len}, **readers}, name)
-    return predicate
+    return Predicate(name, code, frozenset(generator.terms_read), generator.networks)
 
 
 def _reader(term: str) -> str:
@@ -110,14 +128,12 @@ class _Generator:
         self,
         patterns: Sequence[syntax.Pattern],
         ids: Mapping[HsExpression, int],
-        vocabulary: Vocabulary,
     ) -> None:
         self.terms_read: set[str] = set()
         self.networks: dict[str, Any] = {}
         self._patterns = patterns
         self._by_name = {p.name: p for p in patterns}
         self._ids = ids
-        self._vocabulary = vocabulary
         self._temporaries = 0
         self._guards: list[ast.expr] = []
 
@@ -178,6 +194,7 @@ class _Generator:
             case syntax.Choice(items=items):
                 container: ast.expr = ast.Tuple([self._value(i) for i in items], ast.Load())
             case syntax.Network(value=network):
+                # A code object's constants are plain values; a network gets a name instead.
                 name = f"network_{len(self.networks)}"
                 self.networks[name] = network
                 container = ast.Name(name, ast.Load())
@@ -213,7 +230,7 @@ class _Generator:
         return ast.BinOp(left, _ARITHMETIC[expression.operator](), right)
 
     def _term(self, term: syntax.Term) -> ast.expr:
-        field = self._vocabulary[term.name]
+        field = VOCABULARY[term.name]
         if term.name == "size":
             payload = ast.Attribute(ast.Name("context", ast.Load()), "payload", ast.Load())
             return ast.Call(ast.Name("len", ast.Load()), [payload], [])

@@ -10,7 +10,7 @@ from engine.compiler.expression import HsExpression
 from engine.compiler.normal import normalise
 from engine.compiler.predicate import Predicate, compile_predicate, placements
 from engine.compiler.trigger import find_trigger
-from engine.fields import VOCABULARY, Context
+from engine.fields import Context
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
@@ -50,17 +50,16 @@ class _Plan:
 class Bank:
     """The rules for one kind of buffer: one database, and the rules behind each expression.
 
-    `scan(payload)` gives the ids of the expressions that match: none, for innocent packets.
-    Only then, or when `needs_every_packet` (some rule has no trigger), must `decide` run.
+    `database.scan(payload)` gives the ids of the expressions that match: none, for innocent
+    packets. When there are some, or when `needs_every_packet` because a rule has no trigger,
+    `decide` must run.
     """
 
     def __init__(self, plans: Sequence[_Plan]) -> None:
         """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
-        database = Database(expressions)
-        self.scan = database.scan
-        self.size_bytes = database.size_bytes
+        self.database = Database(expressions)
         self._triggered: list[list[int]] = [[] for _ in expressions]
         self._always: list[int] = []
         rules = []
@@ -68,9 +67,7 @@ class Bank:
             signature = plan.signature
             predicate = None
             if not plan.decided_by_trigger:
-                predicate = compile_predicate(
-                    signature.id, plan.condition, signature.patterns, ids, VOCABULARY
-                )
+                predicate = compile_predicate(signature.id, plan.condition, signature.patterns, ids)
             rules.append(Rule(signature.id, signature.rev, signature.then, predicate))
             if signature.always:
                 self._always.append(position)
@@ -96,13 +93,15 @@ class Bank:
         found = []
         for position in sorted(candidates):
             rule = self.rules[position]
-            if rule.predicate is None or rule.predicate(context, hits):
+            if rule.predicate is None or rule.predicate.when(context, hits):
                 found.append(rule)
         return found
 
 
 class RuleSet:
     """What packets are inspected with. Never changes: a reload builds another one.
+
+    It can be pickled, compiled form and all.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
     direction, `tcp_packet` those for single segments.
@@ -140,7 +139,7 @@ class RuleSet:
         for signature in self.signatures:
             bank = self._bank_of(signature)
             for test in signature.tests:
-                rules = bank.decide(bank.scan(test.payload), Context(test.payload))
+                rules = bank.decide(bank.database.scan(test.payload), Context(test.payload))
                 if (signature.id in {rule.id for rule in rules}) != test.must_match:
                     wanted = "must match, and does not" if test.must_match else "must not match"
                     failures.append(

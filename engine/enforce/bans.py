@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol
 
-# As many as the XDP maps hold.
-MAX_BANS = 262144
+from engine.enforce.xdp import DEFAULT_CAPACITY
 
 _NS = 1_000_000_000
 
@@ -41,11 +40,11 @@ class FastPath(Protocol):
     """What drops banned addresses before they reach the queue."""
 
     def ban(self, address: bytes, expires_ns: int) -> None: ...
-    def unban(self, address: bytes) -> None: ...
+    def unban(self, address: bytes) -> bool: ...
 
 
 class BanList:
-    """Bans by address; the ones that expire first give way when the list is full.
+    """Bans by address, as many as the XDP maps hold; the oldest gives way to a new one.
 
     Used from one thread only.
     """
@@ -66,7 +65,7 @@ class BanList:
         """Ban an address, or renew its ban."""
         ban = Ban(address, reason, time.time(), time.monotonic_ns() + duration_s * _NS)
         self._bans.pop(address, None)
-        if len(self._bans) >= MAX_BANS:
+        if len(self._bans) >= DEFAULT_CAPACITY:
             self.unban(next(iter(self._bans)))
         self._bans[address] = ban
         if self._fast_path is not None:

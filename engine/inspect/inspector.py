@@ -96,7 +96,7 @@ class Inspector:
                 return _ACCEPT
             flow.payload_packets += 1
             bank = self.ruleset.udp
-            hits = bank.scan(payload)
+            hits = bank.database.scan(payload)
             if not hits and not bank.needs_every_packet:
                 return _ACCEPT
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
@@ -162,7 +162,7 @@ class Inspector:
     def _scan(
         self, bank: Bank, payload: bytes, packet: Packet, flow: Flow, now_s: float
     ) -> Judgement:
-        hits = bank.scan(payload)
+        hits = bank.database.scan(payload)
         if hits or bank.needs_every_packet:
             return self._decide(bank, hits, payload, packet, flow, now_s)
         return _ACCEPT

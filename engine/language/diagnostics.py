@@ -90,8 +90,8 @@ class Diagnostic:
         return "warning" if self.code >= "S100" else "error"
 
     def __str__(self) -> str:
-        if not self.source.text:  # nothing was read: there is no line to show
-            return f"{self.source.path}: {self.severity}[{self.code}]: {self.message}"
+        if not self.source.text:  # the file or folder itself is the trouble
+            return f"{self.severity}[{self.code}]: {self.message}"
         number = str(self.span.line)
         margin = " " * len(number)
         full_line = self.source.line(self.span.line)

@@ -8,6 +8,7 @@ the queue is full.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -75,10 +76,8 @@ class PacketQueue:
     def drain(self) -> None:
         """Judge the packets that wait, for at most about MAX_BUSY_S seconds."""
         self._yield_at = time.monotonic() + MAX_BUSY_S
-        try:
+        with contextlib.suppress(_BusyLongEnough):
             self._queue.run(block=False)
-        except _BusyLongEnough:
-            pass
 
     def kernel_counters(self) -> KernelCounters:
         """What the kernel counts for this queue."""
