@@ -63,7 +63,7 @@ def throughput(
     packet_sizes_b: Sequence[int],
     flows: int,
     runs: int,
-    run_s: float,
+    run_s: int,
     advance: Progress,
 ) -> list[Rates]:
     """Blast UDP through the router, consumers in turn."""
@@ -99,7 +99,7 @@ def _blast(
     consumer: Program,
     packet_b: int,
     flows: int,
-    run_s: float,
+    run_s: int,
 ) -> tuple[float, float]:
     """Packets consumed per second, and the share that was lost in front of the consumer."""
     sender = topology.spawn(
