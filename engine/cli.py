@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.config import ENVIRONMENT, Settings, load_settings
-from engine.errors import BtblockerError, UnavailableError
+from engine.errors import BtblockerError
 from engine.language.diagnostics import SignatureError, has_errors
 from engine.paths import shipped_signatures
 from engine.service.control import ask
@@ -135,13 +135,7 @@ def _run(options: argparse.Namespace) -> int:
 
     at_start = settings()
     set_up_logging(at_start.log_level)
-    try:
-        Daemon(at_start, settings).run()
-    except UnavailableError as error:
-        raise UnavailableError(
-            f"{error}\nWithout it nothing can be blocked here. What still works: "
-            "`btblocker check`, and `tools/sigtest CAPTURE` on captures."
-        ) from error
+    Daemon(at_start, settings).run()
     return 0
 
 

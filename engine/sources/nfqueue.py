@@ -28,6 +28,8 @@ MAX_BUSY_S = 0.05
 
 PROC_STATISTICS = Path("/proc/net/netfilter/nfnetlink_queue")
 
+_STILL_WORKS = "What works without: `btblocker check`, and `tools/sigtest CAPTURE` on captures"
+
 _log = logging.getLogger(__name__)
 
 
@@ -117,13 +119,14 @@ def _open(number: int, callback: Callable[[Any], None]) -> Any:
         from netfilterqueue import COPY_PACKET, NetfilterQueue
     except ImportError as error:
         raise UnavailableError(
-            "the Python package NetfilterQueue is not installed: run `make setup`"
+            f"the Python package NetfilterQueue is not installed: run `make setup`. {_STILL_WORKS}"
         ) from error
     try:
         queue = NetfilterQueue()
     except OSError as error:
         raise UnavailableError(
-            f"Failed to open NFQUEUE {number}: it needs root and a kernel with NFQUEUE ({error})"
+            f"Failed to open NFQUEUE {number}: it needs root and a kernel with NFQUEUE ({error}). "
+            f"{_STILL_WORKS}"
         ) from error
     try:
         queue.bind(

@@ -1,0 +1,1 @@
+"""Real BitTorrent clients in network namespaces, with and without the blocker between them."""

@@ -1,0 +1,144 @@
+"""btblocker in the router's namespace, and what it says of its work."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, LabError, Program, Topology
+
+QUEUE_NUMBER = 0
+_READY_LINE = "btblocker is ready"
+_READY_TIMEOUT_S = 30.0
+_REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One line of the detection log."""
+
+    signature: str
+    action: str
+    transport: str
+    source: str
+    destination: str
+    flow_packet: int
+    """1-based number of the telling packet within its flow."""
+    banned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BlockerReport:
+    """What a blocker saw and did up to now; packets are counted since its start."""
+
+    detections: list[Detection] = field(default_factory=list)
+    queue_packets: int = 0
+    queue_dropped: int = 0
+    xdp_dropped: int | None = None
+    """From and to banned addresses, on all interfaces; None without XDP."""
+    bans: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A running btblocker that inspects what the router forwards."""
+
+    topology: Topology
+    program: Program
+    detection_log: Path
+
+    def status(self) -> dict[str, Any]:
+        """The answer of `btblocker status --json`; raises LabError if there is none."""
+        done = self.topology.router.run([*_COMMAND, "status", "--json"])
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout)
+        except ValueError as error:
+            raise LabError(f"lab: btblocker status is not JSON: {done.stdout!r}") from error
+        return answer
+
+    def detections(self) -> list[Detection]:
+        """All detections so far, oldest first."""
+        if not self.detection_log.exists():
+            return []
+        entries = [json.loads(line) for line in self.detection_log.read_text().splitlines()]
+        return [
+            Detection(
+                signature=entry["signature"],
+                action=entry["action"],
+                transport=entry["transport"],
+                source=entry["source"],
+                destination=entry["destination"],
+                flow_packet=entry["flow_packet"],
+                banned=tuple(entry["banned"]),
+            )
+            for entry in entries
+        ]
+
+    def report(self) -> BlockerReport:
+        """Detections and counters in one."""
+        status = self.status()
+        xdp = status["xdp"]
+        return BlockerReport(
+            detections=self.detections(),
+            queue_packets=status["queue"]["packets"],
+            queue_dropped=status["queue"]["dropped"],
+            xdp_dropped=xdp and xdp["dropped_source"] + xdp["dropped_destination"],
+            bans=status["bans"]["active"],
+        )
+
+    def kernel_queue(self) -> list[list[int]]:
+        """/proc/net/netfilter/nfnetlink_queue of the router: nine numbers for each queue.
+
+        The third is packets waiting, the sixth and seventh packets lost (queue full, socket
+        full), the eighth the last packet's id.
+        """
+        table = Path(f"/proc/{self.program.process.pid}/net/netfilter/nfnetlink_queue")
+        return [[int(word) for word in line.split()] for line in table.read_text().splitlines()]
+
+    def reload(self) -> None:
+        """Ask for a reload, as `systemctl reload` does."""
+        self.program.process.send_signal(signal.SIGHUP)
+
+
+_COMMAND = [sys.executable, "-m", "engine.cli"]
+
+
+@contextmanager
+def run_blocker(
+    topology: Topology,
+    *options: str,
+    interfaces: Sequence[str] = (LAN_INTERFACE, WAN_INTERFACE),
+    chain: str = "FORWARD",
+) -> Iterator[Blocker]:
+    """Run btblocker on the router while the block lasts; it is inspecting when this yields.
+
+    `options` are added to its command line. Raises LabError when it does not get ready, or
+    does not end with exit code 0 on SIGTERM.
+    """
+    log = topology.folder / "detections.jsonl"
+    program = topology.spawn(
+        topology.router,
+        [
+            *(*_COMMAND, "run", "--manage-rules"),
+            *("--interface", ",".join(interfaces)),
+            *("--queue-num", str(QUEUE_NUMBER)),
+            *("--chain", chain),
+            *options,
+        ],
+        name="btblocker",
+        environment={"DETECTION_LOG": str(log), "PYTHONPATH": str(_REPOSITORY)},
+    )
+    program.wait_for(
+        lambda: _READY_LINE in program.log.read_text(errors="replace"), _READY_TIMEOUT_S
+    )
+    yield Blocker(topology, program, log)
+    program.require_alive()
+    code = program.stop()
+    if code != 0:
+        raise LabError(f"lab: btblocker ended with {code}, not 0, on SIGTERM; see {program.log}")

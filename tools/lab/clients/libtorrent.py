@@ -1,0 +1,82 @@
+"""libtorrent (Rasterbar), the library in qBittorrent and Deluge, through its Python binding.
+
+It alone of the three can force each transport and each level of encryption, and dial a peer
+that nothing has announced.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tools.lab.clients.peer import Peer, PeerSettings
+from tools.lab.topology import Namespace, Topology, endpoint
+
+# libtorrent's own names and values (settings_pack.hpp: enc_policy, enc_level).
+_ENCRYPTION_POLICY = {"required": 0, "allowed": 1, "off": 2}
+_ALL_LEVELS = 3
+_RC4_ONLY = 2
+_DRIVER = Path(__file__).parent.parent / "drivers" / "libtorrent_peer.py"
+# Debian's interpreter, for which the binding is built.
+PYTHON = "/usr/bin/python3"
+
+
+def start(topology: Topology, where: Namespace, settings: PeerSettings, name: str) -> Peer:
+    """Start libtorrent as a peer; its status counts bytes, peers and what discovery gave."""
+    status_file = topology.folder / f"{name}.status.json"
+    order = {
+        "settings": session_settings(settings),
+        "torrent": str(settings.torrent.metainfo),
+        "folder": str(settings.folder),
+        "seed": settings.seed,
+        "pex": settings.pex,
+        "dht": settings.dht,
+        "lsd": settings.lsd,
+        "dial": list(settings.dial),
+        "status_file": str(status_file),
+    }
+    order_file = topology.folder / f"{name}.order.json"
+    order_file.write_text(json.dumps(order))
+    program = topology.spawn(where, [PYTHON, str(_DRIVER), str(order_file)], name=name)
+    return Peer(program, settings, status_file)
+
+
+def session_settings(settings: PeerSettings) -> dict[str, object]:
+    """The settings pack (libtorrent's reference, settings_pack) for one peer."""
+    tcp = settings.transport in ("tcp", "both")
+    utp = settings.transport in ("utp", "both")
+    policy = _ENCRYPTION_POLICY[settings.encryption]
+    return {
+        **private_network_settings(),
+        "listen_interfaces": endpoint(settings.address, settings.port),
+        "enable_incoming_tcp": tcp,
+        "enable_outgoing_tcp": tcp,
+        "enable_incoming_utp": utp,
+        "enable_outgoing_utp": utp,
+        "in_enc_policy": policy,
+        "out_enc_policy": policy,
+        "allowed_enc_level": _RC4_ONLY if settings.encryption == "required" else _ALL_LEVELS,
+        "prefer_rc4": settings.encryption == "required",
+        "enable_dht": settings.dht,
+        "enable_lsd": settings.lsd,
+        "dht_bootstrap_nodes": ",".join(endpoint(*router) for router in settings.dht_routers),
+    }
+
+
+def private_network_settings() -> dict[str, object]:
+    """What every session in the lab needs: no port mapping, and neighbours may share a net."""
+    return {
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        "enable_dht": False,
+        "enable_lsd": False,
+        "allow_multiple_connections_per_ip": True,
+        # The defaults keep two DHT nodes of one small network out of a routing table.
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+        "dht_enforce_node_id": False,
+        "dht_prefer_verified_node_ids": False,
+        "dht_ignore_dark_internet": False,
+        "min_reconnect_time": 1,
+        "alert_queue_size": 10_000,
+    }
