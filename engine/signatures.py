@@ -42,27 +42,25 @@ def load(directory: Path) -> RuleSet:
     diagnostics += _duplicate_ids(signatures)
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
+    if not signatures:
+        raise _refused(directory, f"no signature in `{directory}`")
     return RuleSet(signatures, warnings=diagnostics)
 
 
 def _sources(directory: Path) -> list[Source]:
-    def refuse(reason: str) -> SignatureError:
-        return SignatureError([Diagnostic("S009", reason, Source(directory, ""), _START)])
-
     if not directory.is_dir():
-        raise refuse(f"there is no signature folder `{directory}`")
-    paths = sorted(path for path in directory.rglob("*.yaml") if path.is_file())
-    if not paths:
-        raise refuse(f"no `*.yaml` file in `{directory}`")
+        raise _refused(directory, f"there is no signature folder `{directory}`")
     sources = []
-    for path in paths:
+    for path in sorted(path for path in directory.rglob("*.yaml") if path.is_file()):
         try:
             sources.append(Source(path, path.read_text("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
-            raise SignatureError(
-                [Diagnostic("S009", f"{path} cannot be read: {error}", Source(path, ""), _START)]
-            ) from error
+            raise _refused(path, f"{path} cannot be read: {error}") from error
     return sources
+
+
+def _refused(path: Path, reason: str) -> SignatureError:
+    return SignatureError([Diagnostic("S009", reason, Source(path, ""), _START)])
 
 
 def _duplicate_ids(signatures: list[Signature]) -> list[Diagnostic]:
