@@ -11,6 +11,7 @@ import lark
 
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span
+from engine.language.regex import RegexError, check_regex
 
 MAX_HEX_JUMP_B = 1024
 
@@ -84,7 +85,20 @@ class Builder:
         return syntax.TextBody(value=value, span=span)
 
     def regex_body(self, span: Span, items: list[Any]) -> syntax.RegexBody:
-        return syntax.RegexBody(expression=str(items[0])[1:-1].replace(r"\/", "/"), span=span)
+        written = str(items[0])[1:-1]
+        try:
+            check_regex(written)
+        except RegexError as error:
+            column = span.column + 1 + error.offset
+            raise self._mistake(
+                "S023" if error.too_large else "S019",
+                error.reason,
+                Span(span.line, column, span.line, column + 1),
+                "shorter repeats do: streams are inspected up to 2048 bytes"
+                if error.too_large
+                else "",
+            ) from None
+        return syntax.RegexBody(expression=written.replace(r"\/", "/"), span=span)
 
     def hex_body(self, span: Span, items: list[Any]) -> syntax.HexBody:
         return syntax.HexBody(items=tuple(items), span=span)
