@@ -15,6 +15,8 @@ from engine.language.regex import RegexError, check_regex
 
 MAX_HEX_JUMP_B = 1024
 
+_NUMBER_LIMIT = 1 << 64
+
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
 
@@ -71,6 +73,16 @@ class Builder:
                 )
         return bytes(out + text[position:].encode())
 
+    def _integer(self, token: lark.Token) -> int:
+        # Leading zeros mean nothing, and Python refuses to read thousands of digits.
+        if token[:2].lower() == "0x":
+            value = int(token, 16)
+        else:
+            value = int(token.lstrip("0")[:21] or "0")
+        if value >= _NUMBER_LIMIT:
+            raise self._mistake("S016", "numbers end at 2^64 - 1", self._token_span(token))
+        return value
+
     # --- patterns
 
     def patterns(self, span: Span, items: list[Any]) -> tuple[syntax.Pattern, ...]:
@@ -109,7 +121,7 @@ class Builder:
         return syntax.HexByte(value=int(digits.replace("?", "0"), 16), mask=mask, span=span)
 
     def hex_jump(self, span: Span, items: list[Any]) -> syntax.HexJump:
-        bounds = [int(t, 0) for t in items if t.type == "INTEGER"]
+        bounds = [self._integer(t) for t in items if t.type == "INTEGER"]
         low, high = bounds[0], bounds[-1]
         if not low <= high <= MAX_HEX_JUMP_B:
             raise self._mistake(
@@ -162,7 +174,7 @@ class Builder:
     def quantity(self, span: Span, items: list[Any]) -> int | Literal["any", "all"]:
         token = items[0]
         if token.type == "INTEGER":
-            return int(token, 0)
+            return self._integer(token)
         return "any" if token.type == "ANY" else "all"
 
     def pattern_reference(self, span: Span, items: list[Any]) -> str:
@@ -184,11 +196,8 @@ class Builder:
 
     def number(self, span: Span, items: list[Any]) -> syntax.Number:
         token = items[0]
-        if token.type == "DECIMAL":
-            return syntax.Number(value=float(token), span=span)
-        digits = str(token)
-        value = int(digits, 16) if digits[:2].lower() == "0x" else int(digits[:80])
-        if value >= 1 << 64:
+        value = float(token) if token.type == "DECIMAL" else self._integer(token)
+        if value >= _NUMBER_LIMIT:
             raise self._mistake("S016", "numbers end at 2^64 - 1", span)
         return syntax.Number(value=value, span=span)
 
