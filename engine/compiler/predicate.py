@@ -59,7 +59,7 @@ class Predicate:
         self._name, self._code = name, code
         self._terms, self._networks = terms, networks
         readers = {_reader(term): VOCABULARY[term].read for term in terms}
-        names = {"__builtins__": {"len": len}, **readers, **networks}
+        names = {"__builtins__": {"len": len, "sum": sum}, **readers, **networks}
         self.when = FunctionType(code, names, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -162,11 +162,11 @@ class _Generator:
 
     def _of(self, of: syntax.Of) -> ast.expr:
         hits = [self._hit(n, of.place) for n in matched_names(of.patterns, self._patterns)]
+        if len(hits) == 1:
+            return hits[0]
         if of.quantity in ("any", "all"):
             return ast.BoolOp(ast.Or() if of.quantity == "any" else ast.And(), hits)
-        total = hits[0]
-        for hit in hits[1:]:
-            total = ast.BinOp(total, ast.Add(), hit)
+        total = ast.Call(ast.Name("sum", ast.Load()), [ast.Tuple(hits, ast.Load())], [])
         return ast.Compare(total, [ast.GtE()], [ast.Constant(of.quantity)])
 
     def _leaf(self, leaf: syntax.Expression) -> ast.expr:

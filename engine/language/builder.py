@@ -75,10 +75,8 @@ class Builder:
 
     def _integer(self, token: lark.Token) -> int:
         # Leading zeros mean nothing, and Python refuses to read thousands of digits.
-        if token[:2].lower() == "0x":
-            value = int(token, 16)
-        else:
-            value = int(token.lstrip("0")[:21] or "0")
+        hexadecimal = token[:2].lower() == "0x"
+        value = int(token, 16) if hexadecimal else int(token.lstrip("0")[:21] or "0")
         if value >= _NUMBER_LIMIT:
             raise self._mistake("S016", "numbers end at 2^64 - 1", self._token_span(token))
         return value

@@ -207,9 +207,7 @@ class _Checker:
                     (high, self._type(high)),
                 ):
                     if found not in (None, Type.NUMBER, Type.DECIMAL):
-                        self._report(
-                            "S013", f"a range is for numbers, this is {found}", part.span
-                        )
+                        self._report("S013", f"a range is for numbers, this is {found}", part.span)
                 self._ascending(member.container)
             case syntax.Choice(items=items):
                 for item in items:
