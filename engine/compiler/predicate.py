@@ -72,20 +72,20 @@ def _restore(
     return Predicate(name, marshal.loads(code), terms, networks)
 
 
-def placements(
+def placed_patterns(
     condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
-) -> list[HsExpression]:
-    """Every expression that the predicate of a normalised condition asks about."""
-    by_name = {p.name: p for p in patterns}
+) -> list[tuple[syntax.Pattern, syntax.Expression | syntax.Range | None]]:
+    """Every pattern and place that the predicate of a normalised condition asks about."""
     match condition:
         case syntax.And(operands=operands) | syntax.Or(operands=operands):
-            return [e for operand in operands for e in placements(operand, patterns)]
+            return [found for operand in operands for found in placed_patterns(operand, patterns)]
         case syntax.Not(operand=operand):
-            return placements(operand, patterns)
+            return placed_patterns(operand, patterns)
         case syntax.Match(pattern=name, place=place):
-            return [placed(by_name[name], place)]
+            return [(p, place) for p in patterns if p.name == name]
         case syntax.Of(patterns=names, place=place):
-            return [placed(by_name[n], place) for n in matched_names(names, patterns)]
+            matched = matched_names(names, patterns)
+            return [(p, place) for p in patterns if p.name in matched]
         case _:
             return []
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
-from engine.compiler.expression import HsExpression
+from engine.compiler.expression import HsExpression, placed
 from engine.compiler.normal import normalise
-from engine.compiler.predicate import Predicate, compile_predicate, placements
+from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
 from engine.compiler.trigger import find_trigger
 from engine.fields import Context
 from engine.language import syntax
@@ -171,7 +171,7 @@ def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
             signature,
             condition,
             frozenset(),
-            tuple(placements(condition, signature.patterns)),
+            tuple(_placements(signature, condition)),
         )
     if trigger is None:
         report(
@@ -190,8 +190,13 @@ def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
         signature,
         condition,
         trigger.expressions,
-        (*trigger.expressions, *placements(condition, signature.patterns)),
+        (*trigger.expressions, *_placements(signature, condition)),
     )
+
+
+def _placements(signature: Signature, condition: syntax.Expression) -> list[HsExpression]:
+    """Every expression that the predicate of a normalised condition asks about."""
+    return [placed(*p) for p in placed_patterns(condition, signature.patterns)]
 
 
 def _is_alternative(condition: syntax.Expression) -> bool:
@@ -225,22 +230,7 @@ def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic]) -> Bank:
 def _refused(plan: _Plan, expression: HsExpression, reason: str) -> Diagnostic:
     """Name the pattern behind an expression that Hyperscan does not take."""
     signature = plan.signature
-    for node in _matches(plan.condition):
-        for pattern in signature.patterns:
-            if expression in placements(node, [pattern]):
-                return Diagnostic(
-                    "S019", f"`{pattern.name}`: {reason}", signature.source, pattern.span
-                )
+    for pattern, place in placed_patterns(plan.condition, signature.patterns):
+        if expression == placed(pattern, place):
+            return Diagnostic("S019", f"`{pattern.name}`: {reason}", signature.source, pattern.span)
     return Diagnostic("S019", reason, signature.source, signature.condition.span)
-
-
-def _matches(condition: syntax.Expression) -> Iterator[syntax.Match]:
-    """Every pattern and place in a condition, one by one."""
-    match condition:
-        case syntax.And(operands=operands) | syntax.Or(operands=operands):
-            for operand in operands:
-                yield from _matches(operand)
-        case syntax.Not(operand=operand):
-            yield from _matches(operand)
-        case syntax.Match():
-            yield condition
