@@ -50,8 +50,8 @@ class Judgement:
 
 
 # Of an IPv4 header without options and the transport header behind it: version and length,
-# total length, fragment, protocol, addresses and ports, UDP's length.
-_COMMON = struct.Struct(">BxHxxHxBxx12sH").unpack_from
+# total length, fragment, protocol, addresses and ports, UDP's length and checksum.
+_COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 
 _ACCEPT = Judgement(Verdict.ACCEPT)
 _DROP = Judgement(Verdict.DROP)
