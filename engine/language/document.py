@@ -25,6 +25,9 @@ from engine.language.payload import read_payload
 
 MAX_FILE_B = 8 * 1024 * 1024
 MAX_YAML_DEPTH = 16
+# Numbers and the like are shorter. YAML 1.1 reads `1:2:3` in base 60, and takes time over it
+# that grows with the square of its length.
+_MAX_PLAIN_VALUE = 64
 
 # libyaml's parser where it is built in; both give the same marks.
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -175,6 +178,8 @@ class _Document:
     def _values(self, node: yaml.Node) -> Any:
         """Plain values from nodes; duplicate and non-text keys are reported."""
         if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > _MAX_PLAIN_VALUE:  # text, whatever YAML makes of it
+                return node.value
             try:
                 return self._constructor.construct_object(node)
             except (yaml.YAMLError, ValueError, OverflowError):
