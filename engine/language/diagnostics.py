@@ -12,6 +12,8 @@ error[S012]: unknown field `utp.acknr`
 from __future__ import annotations
 
 import difflib
+import functools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +72,14 @@ class Source:
 
     def line(self, number: int) -> str:
         """Line `number` (from 1), empty past the end."""
-        lines = self.text.split("\n")
-        return lines[number - 1].rstrip("\r") if number <= len(lines) else ""
+        lines = _lines(self.text)
+        return lines[number - 1] if number <= len(lines) else ""
+
+
+@functools.lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    """The lines as YAML counts them (1.1, section 5.4)."""
+    return re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from engine.language.form import SignatureForm, Then
 from engine.language.parser import parse_condition, parse_patterns
 from engine.language.payload import read_payload
 
-MAX_FILE_B = 8 * 1024 * 1024
+# Of one file; what follows more mistakes is not read.
+MAX_MISTAKES = 100
 MAX_YAML_DEPTH = 16
 # Numbers and the like are shorter. YAML 1.1 reads `1:2:3` in base 60, and takes time over it
 # that grows with the square of its length.
@@ -70,6 +71,10 @@ def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
         diagnostics += document.diagnostics
         if signature is not None and not has_errors(document.diagnostics):
             signatures.append(signature)
+        if sum(d.severity == "error" for d in diagnostics) >= MAX_MISTAKES:
+            message = f"{MAX_MISTAKES} mistakes are enough; what follows was not read"
+            diagnostics.append(Diagnostic("S023", message, source, _span(node)))
+            break
     return signatures, diagnostics
 
 
@@ -84,8 +89,6 @@ def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         return Diagnostic(code, message, source, Span(line, column, line, column + 1), hint)
 
-    if len(source.text) > MAX_FILE_B:
-        return [], [refuse("S023", f"the file is longer than {MAX_FILE_B} bytes", None)]
     depth = 0
     try:
         for event in yaml.parse(source.text, Loader=_Loader):
