@@ -44,6 +44,9 @@ def load(directory: Path) -> RuleSet:
     diagnostics += _duplicate_ids(signatures)
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
+    if not signatures:
+        message = f"no signature in `{directory}`: every file is empty"
+        raise SignatureError([Diagnostic("S009", message, Source(directory, ""), _START)])
     return RuleSet(signatures, warnings=diagnostics)
 
 
