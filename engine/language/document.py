@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pydantic
@@ -248,14 +249,15 @@ class _Document:
                 f"write `{key}: |` and the text indented below it",
             )
             return None
-        first = node.start_mark.line + 1  # the line after the `|`, counted from 0
+        first = node.start_mark.line + 2  # the line after the `|`
+        # YAML breaks lines at two characters more than the grammar does.
+        text = re.sub("[\u2028\u2029]", "\n", node.value)
         indent = 0
-        for number in range(first, node.end_mark.line + 1):
-            line = self._source.line(number + 1)
-            if line.strip():
-                indent = len(line) - len(line.lstrip(" "))
+        for number, line in enumerate(text.split("\n"), first):
+            if line:
+                indent = len(self._source.line(number)) - len(line)
                 break
-        return Fragment(self._source, node.value, first + 1, indent + 1)
+        return Fragment(self._source, text, first, indent + 1)
 
     def _patterns(self, form: SignatureForm) -> tuple[syntax.Pattern, ...] | None:
         if not form.patterns:
@@ -271,19 +273,21 @@ class _Document:
         for index, test in enumerate(form.tests):
             node = self._node("tests", index, "payload")
             quoted = 1 if isinstance(node, yaml.ScalarNode) and node.style else 0
-            start = node.start_mark
-            fragment = Fragment(
-                self._source, test.payload, start.line + 1, start.column + 1 + quoted
-            )
-            payload = self._parsed(read_payload, fragment)
+            line, column = node.start_mark.line + 1, node.start_mark.column + 1 + quoted
+            fragment = Fragment(self._source, test.payload, line, column)
+            # Only where YAML left the text as it is written are places in it places in the file.
+            as_written = self._source.line(line)[column - 1 :].startswith(test.payload)
+            payload = self._parsed(read_payload, fragment, None if as_written else _span(node))
             if payload is not None:
                 yield SignatureTest(payload, test.expect == "match", _span(node))
 
-    def _parsed(self, parse: Any, fragment: Fragment) -> Any:
+    def _parsed(self, parse: Any, fragment: Fragment, place: Span | None = None) -> Any:
+        """What `parse` makes of a text; None after a mistake, put at `place` if there is one."""
         try:
             return parse(fragment)
         except MistakeError as mistake:
-            self.diagnostics.append(mistake.diagnostic)
+            found = mistake.diagnostic
+            self.diagnostics.append(replace(found, span=place) if place else found)
             return None
 
 
