@@ -180,11 +180,14 @@ def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
             "require a pattern or bytes at a fixed offset, or say `prefilter: none`",
         )
         return None
+    if not trigger.expressions:
+        report("S020", "this can never be true", "it asks two things of a byte, or too much of one")
+        return None
     if trigger.bits < WEAK_TRIGGER_BITS:
         report(
             "S102",
             f"the trigger pins only {trigger.bits:.0f} bits",
-            "a longer pattern, or one with a place, spares innocent packets",
+            "a longer pattern spares innocent packets",
         )
     return _Plan(
         signature,
@@ -232,5 +235,20 @@ def _refused(plan: _Plan, expression: HsExpression, reason: str) -> Diagnostic:
     signature = plan.signature
     for pattern, place in placed_patterns(plan.condition, signature.patterns):
         if expression == placed(pattern, place):
-            return Diagnostic("S019", f"`{pattern.name}`: {reason}", signature.source, pattern.span)
+            reason, hint = _IN_OUR_WORDS.get(reason, (reason, ""))
+            message = f"`{pattern.name}`: {reason}"
+            return Diagnostic("S019", message, signature.source, pattern.span, hint)
     return Diagnostic("S019", reason, signature.source, signature.condition.span)
+
+
+# Reasons of Hyperscan's that its own words do not make plain.
+_IN_OUR_WORDS = {
+    "Pattern matches empty buffer; use HS_FLAG_ALLOWEMPTY to enable support.": (
+        "this matches where nothing stands",
+        "require at least one byte",
+    ),
+    "Zero-width assertions are not supported.": (
+        "what does not take up bytes (`(?=`, `(?!`, `(?<`) is not supported",
+        "say it in `when`, with another pattern",
+    ),
+}

@@ -106,7 +106,7 @@ class Builder:
                 Span(span.line, column, span.line, column + 1),
                 "shorter repeats do: streams are inspected up to 2048 bytes"
                 if error.too_large
-                else "",
+                else r"the character itself is written `\(` or `\)`",
             ) from None
         return syntax.RegexBody(expression=written.replace(r"\/", "/"), span=span)
 
@@ -160,9 +160,12 @@ class Builder:
 
     def network(self, span: Span, items: list[Any]) -> syntax.Network:
         try:
-            network = ipaddress.ip_network(str(items[0]))
+            network = ipaddress.ip_network(str(items[0]), strict=False)
         except ValueError as error:
             raise self._mistake("S016", f"not a network: {error}", span) from None
+        if network.network_address != ipaddress.ip_address(str(items[0]).split("/")[0]):
+            hint = f"did you mean `{network}`?"
+            raise self._mistake("S016", "this is a host in a network", span, hint)
         return syntax.Network(value=network, span=span)
 
     def match(self, span: Span, items: list[Any]) -> syntax.Match:

@@ -114,7 +114,9 @@ class _Checker:
         """The type of an expression that should have the one `wanted`."""
         found = self._type(expression)
         if found is not None and found is not wanted:
-            self._report("S013", f"{wanted} is needed, this is {found}", expression.span)
+            hint = "compare it with something" if wanted is Type.TRUTH else ""
+            message = f"{wanted} is needed, this is {found}"
+            self._report("S013", message, expression.span, hint)
         return found
 
     def _type(self, expression: syntax.Expression) -> Type | None:
@@ -164,12 +166,12 @@ class _Checker:
             return None
         if self._transport not in field.transports:
             where = " and ".join(sorted(field.transports))
-            self._report("S012", f"`{term.name}` is for {where}, this signature is not", term.span)
+            hint = f"the transport of this signature is {self._transport}"
+            self._report("S012", f"`{term.name}` is for {where} alone", term.span, hint)
         if len(term.arguments) != len(field.parameters):
             self._report(
                 "S014",
-                f"`{term.name}` takes {len(field.parameters)} arguments, "
-                f"here are {len(term.arguments)}",
+                f"`{term.name}` takes {len(field.parameters)} arguments, not {len(term.arguments)}",
                 term.span,
                 f"write `{field.signature}`",
             )

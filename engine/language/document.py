@@ -95,9 +95,11 @@ def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
         for event in yaml.parse(source.text, Loader=_Loader):
             mark = event.start_mark
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                return [], [refuse("S002", "anchors and aliases are not used here", mark)]
-            if tag := getattr(event, "tag", None):
-                return [], [refuse("S002", f"the tag `{tag}` is not used here", mark)]
+                hint = "write the value out"
+                return [], [refuse("S002", "anchors and aliases are not used here", mark, hint)]
+            if getattr(event, "tag", None):
+                hint = "quote a value to make it a text"
+                return [], [refuse("S002", "tags are not used here", mark, hint)]
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_YAML_DEPTH:
@@ -106,10 +108,20 @@ def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
                 depth -= 1
         nodes = [n for n in yaml.compose_all(source.text, Loader=_Loader) if not _is_empty(n)]
     except yaml.MarkedYAMLError as error:
-        problem = " ".join(filter(None, [error.context, error.problem]))
-        return [], [refuse("S001", problem, error.problem_mark or error.context_mark)]
-    except yaml.YAMLError as error:
-        return [], [refuse("S001", str(error).split("\n", 1)[0], None)]
+        problem = ", ".join(filter(None, [error.context, error.problem]))
+        mark = error.problem_mark or error.context_mark
+        hint = ""
+        if mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == "\t":
+            hint = "indent with spaces"
+        elif mark and error.context_mark and error.context_mark.line != mark.line:
+            hint = f"it began in line {error.context_mark.line + 1}"
+        return [], [refuse("S001", problem, mark, hint)]
+    except yaml.YAMLError:
+        # Only characters are refused without a place.
+        found = yaml.reader.Reader.NON_PRINTABLE.search(source.text)
+        before = source.text[: found.start() if found else 0].split("\n")
+        span = Span(len(before), len(before[-1]) + 1, len(before), len(before[-1]) + 2)
+        return [], [Diagnostic("S001", "control characters are not allowed", source, span)]
     return nodes, []
 
 
@@ -148,7 +160,7 @@ class _Document:
             return None
         patterns, condition = self._patterns(form), self._condition()
         tests = tuple(self._tests(form))
-        if not {True, False} <= {test.must_match for test in tests}:
+        if {test.expect for test in form.tests} != {"match", "no match"}:
             self._report(
                 "S022",
                 "at least one test must match and one look-alike must not",
@@ -227,17 +239,23 @@ class _Document:
     def _report_problem(self, problem: Any) -> None:
         """Put one of pydantic's findings into our words."""
         path: Sequence[str | int] = problem["loc"]
-        name = str(path[-1]) if path else ""
+        name = f"`{path[-1]}`"
+        if isinstance(path[-1], int):
+            name = f"`{path[-2]}`, number {path[-1] + 1}"
         message = str(problem["msg"]).removeprefix("Value error, ")
         match problem["type"]:
             case "missing":
-                self._report("S005", f"`{name}` is missing", self._key_span(*path))
+                hint = f"add `{path[-1]}: ...`"
+                self._report("S005", f"{name} is missing", self._key_span(*path), hint)
             case "extra_forbidden":
-                hint = nearest(name, _known_keys(path))
-                self._report("S004", f"unknown key `{name}`", self._key_span(*path), hint)
+                hint = nearest(str(path[-1]), _known_keys(path))
+                self._report("S004", f"unknown key {name}", self._key_span(*path), hint)
+            case "model_type":
+                hint = "write `{key: value, ...}`"
+                self._report("S006", f"{name}: a mapping is needed", _span(self._node(*path)), hint)
             case _:
                 message = message[:1].lower() + message[1:]
-                self._report("S006", f"`{name}`: {message}", _span(self._node(*path)))
+                self._report("S006", f"{name}: {message}", _span(self._node(*path)))
 
     def _literal_block(self, key: str) -> Fragment | None:
         node = self._node(key)

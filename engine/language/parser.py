@@ -119,6 +119,9 @@ _EXPECTED = {
 }
 _KEYWORDS = {"and", "or", "not", "in", "at", "of", "any", "all", "them", "nocase"}
 
+# Operators of other languages, where ours is a word or another sign.
+_FOREIGN = {"&": "and", "|": "or", "!": "not", "=": "=="}
+
 
 def _syntax_diagnostic(error: lark.exceptions.UnexpectedInput, fragment: Fragment) -> Diagnostic:
     accepted: set[str] = set()
@@ -139,6 +142,10 @@ def _syntax_diagnostic(error: lark.exceptions.UnexpectedInput, fragment: Fragmen
     keywords = {name.lower() for name in accepted} & _KEYWORDS
     if word.isalpha() and (meant := nearest(word, keywords)).startswith("did you mean"):
         hint = meant
+    elif word in _FOREIGN and ("COMPARISON" if word == "=" else "NAME") in accepted:
+        hint = f"did you mean `{_FOREIGN[word]}`?"
+    elif (word == '"' and "STRING" in accepted) or (word == "/" and "REGEX" in accepted):
+        hint = f"the closing `{word}` is missing in this line"
     # What cannot be seen is named by its code point.
     shown = word if word.isprintable() and word != "\N{NO-BREAK SPACE}" else f"U+{ord(word):04X}"
     what = f"`{shown}`" if word else "the end of the text"

@@ -15,11 +15,7 @@ import pytest
 from engine.language.diagnostics import (
     CODES,
     Diagnostic,
-    Fragment,
     SignatureError,
-    Source,
-    Span,
-    nearest,
 )
 from engine.signatures import load
 
