@@ -50,8 +50,8 @@ class Judgement:
 
 
 # Of an IPv4 header without options and the transport header behind it: version and length,
-# total length, fragment, protocol, addresses and ports, UDP's length.
-_COMMON = struct.Struct(">BxHxxHxBxx12sH").unpack_from
+# total length, fragment, protocol, addresses and ports, UDP's length and checksum.
+_COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 
 _ACCEPT = Judgement(Verdict.ACCEPT)
 _DROP = Judgement(Verdict.DROP)
@@ -156,7 +156,9 @@ class Inspector:
         """A SYN says where its side's stream begins; without ACK it begins a connection."""
         if not packet.flags & ACK and (side.flow.payload_packets or side.flow.dropped):
             side = self._tcp.start(packet.key)
-        side.stream = StreamStart(packet.sequence + 1)
+        # Inside a connection a SYN changes nothing for its receiver (RFC 5961, section 4).
+        if side.stream is None or not side.stream.prefix:
+            side.stream = StreamStart(packet.sequence + 1)
         return side
 
     def _scan(
