@@ -26,10 +26,11 @@ demo: setup ## Show real clients with and without the blocker (under 2 minutes)
 bench: setup ## Measure speed beside its limits
 	@$(SUDO) $(BIN)/python -m tools.bench $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and the directions of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 format: setup ## Let ruff format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

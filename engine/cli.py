@@ -2,7 +2,230 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
+from rich.console import Console
+from rich.table import Table
+
+from engine.config import ENVIRONMENT, Settings, load_settings
+from engine.errors import BtblockerError
+from engine.language.diagnostics import SignatureError, has_errors
+from engine.paths import shipped_signatures
+from engine.service.control import ask
+from engine.signatures import load
+
+EXIT_INTERRUPTED = 130
+
+# Rich drops colours and fits no width when this is not a terminal.
+_out = Console(highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    0: done. 1: this machine cannot do it, or a check failed. 2: what was given is wrong.
+    """
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except BtblockerError as error:
+        text = str(error) if isinstance(error, SignatureError) else f"btblocker: {error}"
+        print(text, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `btblocker bans | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="btblocker", description="Stops BitTorrent inline, with NFQUEUE and XDP."
+    )
+    version = importlib.metadata.version("btblocker")
+    parser.add_argument("--version", action="version", version=f"btblocker {version}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_check(commands)
+    _add_control(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    environment = ", ".join(ENVIRONMENT)
+    run = commands.add_parser(
+        "run",
+        help="inspect packets and block BitTorrent",
+        description="Inspect the packets of a queue and block BitTorrent, until stopped.",
+        epilog="SIGHUP reloads the signatures; SIGTERM and SIGINT stop and clean up. "
+        f"The environment can set: {environment}. Flags win over it, and it over the file.",
+    )
+    run.set_defaults(command=_run)
+
+    def add(flag: str, name: str, **options: Any) -> None:
+        field = Settings.model_fields[name]
+        run.add_argument(flag, dest=name, help=field.description, **options)
+
+    add("--interface", "interface", metavar="IF[,IF]")
+    add("--queue-num", "queue_num", metavar="N")
+    add("--signatures", "signatures", metavar="DIR")
+    run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
+    add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
+    add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
+    add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
+    add("--ban-duration", "ban_duration", metavar="SECONDS")
+    add("--cleanup-interval", "cleanup_interval", metavar="SECONDS")
+    add("--log-level", "log_level", metavar="LEVEL")
+    add("--detection-log", "detection_log", metavar="FILE")
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check", help="check signature files and run their tests", description=_check.__doc__
+    )
+    check.add_argument(
+        "directory", nargs="?", type=Path, default=shipped_signatures(), metavar="DIR"
+    )
+    check.add_argument("--json", action="store_true", help="diagnostics for editors and scripts")
+    check.set_defaults(command=_check)
+
+
+def _add_control(commands: Any) -> None:
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Any:
+        parser = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        parser.add_argument("--json", action="store_true", help="answer in JSON")
+        parser.add_argument(
+            "--queue-num",
+            type=int,
+            default=os.environ.get("QUEUE_NUM", 0),
+            metavar="N",
+            help="which blocker, where several run (default: QUEUE_NUM, or 0)",
+        )
+        parser.set_defaults(command=command)
+        return parser
+
+    add("status", _status, "show what a running blocker does")
+    add("bans", _bans, "list the addresses it bans")
+    ban = add("ban", _ban, "ban an address by hand")
+    ban.add_argument("address")
+    ban.add_argument(
+        "--duration", type=int, metavar="SECONDS", help="how long (default: as detections)"
+    )
+    add("unban", _unban, "lift the ban of an address").add_argument("address")
+    add("reload", _reload, "reload its signatures, as SIGHUP does")
+
+
+def _run(options: argparse.Namespace) -> int:
+    flags = {name: getattr(options, name) for name in Settings.model_fields}
+
+    def settings() -> Settings:
+        return load_settings(options.config, os.environ, flags)
+
+    from engine.service.daemon import Daemon, set_up_logging
+
+    at_start = settings()
+    set_up_logging(at_start.log_level)
+    Daemon(at_start, settings).run()
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Check every signature file in a folder and run the signatures' own tests."""
+    ruleset = None
+    try:
+        ruleset = load(options.directory)
+        diagnostics = [*ruleset.warnings, *ruleset.self_test()]
+    except SignatureError as error:
+        diagnostics = list(error.diagnostics)
+    failed = has_errors(diagnostics)
+    if options.json:
+        print(json.dumps([d.as_json() for d in diagnostics], indent=2))
+    else:
+        for diagnostic in diagnostics:
+            print(diagnostic, end="\n\n")
+        if ruleset is not None and not failed:
+            tests = sum(len(s.tests) for s in ruleset.signatures)
+            print(f"{len(ruleset.signatures)} signatures, {tests} tests: all well")
+    return 2 if ruleset is None else int(failed)
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = ask(options.queue_num, {"command": "status"})
+    if options.json:
+        print(json.dumps(status, indent=2))
+        return 0
+    queue, signatures, xdp = status["queue"], status["signatures"], status["xdp"]
+    mode = " (monitor only: nothing is dropped)" if status["monitor_only"] else ""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("running", f"pid {status['pid']}, {status['uptime_s']:.0f} s{mode}")
+    table.add_row(
+        "queue",
+        f"{queue['number']}: {queue['packets']} packets, {queue['dropped']} dropped, "
+        f"{queue['waiting']} waiting, "
+        f"{queue['queue_dropped'] + queue['user_dropped']} lost, {queue['errors']} errors",
+    )
+    if xdp is None:
+        table.add_row("XDP", "off")
+    else:
+        interfaces = ", ".join(f"{i['name']} ({i['mode']})" for i in xdp["interfaces"])
+        dropped = xdp["dropped_source"] + xdp["dropped_destination"]
+        table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped")
+    table.add_row(
+        "signatures",
+        f"{signatures['loaded']} from {signatures['folder']}, {signatures['reloads']} reloads, "
+        f"{signatures['failed_reloads']} refused",
+    )
+    table.add_row("bans", str(status["bans"]["active"]))
+    detections = status["detections"]
+    table.add_row("detections", str(detections["total"]))
+    for signature, count in sorted(detections["by_signature"].items()):
+        table.add_row("", f"{count:>8}  {signature}")
+    _out.print(table, soft_wrap=True)
+    return 0
+
+
+def _bans(options: argparse.Namespace) -> int:
+    bans = ask(options.queue_num, {"command": "bans"})["bans"]
+    if options.json:
+        print(json.dumps(bans, indent=2))
+        return 0
+    table = Table("address", "reason", "ends in", box=None, pad_edge=False)
+    for ban in bans:
+        table.add_row(ban["address"], ban["reason"], f"{ban['remaining_s']} s")
+    _out.print(table if bans else "nobody is banned", soft_wrap=True)
+    return 0
+
+
+def _ban(options: argparse.Namespace) -> int:
+    request = {"command": "ban", "address": options.address, "duration_s": options.duration}
+    answer = ask(options.queue_num, request)["ban"]
+    text = f"{answer['address']} is banned for {answer['remaining_s']} s"
+    print(json.dumps(answer) if options.json else text)
+    return 0
+
+
+def _unban(options: argparse.Namespace) -> int:
+    answer = ask(options.queue_num, {"command": "unban", "address": options.address})
+    print(json.dumps(answer) if options.json else f"{answer['unbanned']} is no longer banned")
+    return 0
+
+
+def _reload(options: argparse.Namespace) -> int:
+    answer = ask(options.queue_num, {"command": "reload"})
+    text = f"reloading {answer['reloading']}; the log and `status` tell how it went"
+    print(json.dumps(answer) if options.json else text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

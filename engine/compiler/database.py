@@ -1,0 +1,106 @@
+r"""Hyperscan databases in block mode: the only file that touches the binding.
+
+Its traps, each seen: a NUL in an expression cuts it, so expressions are printable ASCII
+with `\xHH`; a compile error does not name its expression, so on failure each is compiled
+alone; a callback that returns something true ends the scan with an exception; streaming
+mode crashes the interpreter; two threads must not share a scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import hyperscan
+
+from engine.compiler.expression import HsExpression
+
+
+class ExpressionError(Exception):
+    """Expressions that Hyperscan refuses: `reasons` maps the position of each to its reason."""
+
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
+
+
+def _flags(expression: HsExpression) -> int:
+    flags = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
+    return flags | (hyperscan.HS_FLAG_CASELESS if expression.nocase else 0)
+
+
+def _compile(expressions: Sequence[HsExpression]) -> hyperscan.Database:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[e.regex.encode("ascii") for e in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[_flags(e) for e in expressions],
+    )
+    return database
+
+
+def _append(expression_id: int, _start: int, _end: int, _flags: int, hits: object) -> None:
+    hits.append(expression_id)  # type: ignore[attr-defined]
+
+
+class Database:
+    """Expressions compiled together; a match's id is the expression's position.
+
+    `scan(payload)` gives the ids of the expressions that match anywhere in the payload, each
+    once; `size_bytes` is the memory of the compiled database. Pickling keeps the compiled
+    form, so another process can build what this one runs.
+    """
+
+    scan: Callable[[bytes], list[int]]
+    size_bytes: int
+
+    def __init__(self, expressions: Sequence[HsExpression]) -> None:
+        """Compile. Raises ExpressionError that names each refused expression."""
+        try:
+            # Hyperscan refuses to compile nothing.
+            self._hold(_compile(expressions) if expressions else None)
+        except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
+            raise ExpressionError(_reasons(expressions) or {0: str(error)}) from error
+
+    def _hold(self, database: hyperscan.Database | None) -> None:
+        self._database = database
+        self.size_bytes = 0 if database is None else int(database.size())
+        self.scan = _scan_nothing if database is None else _scanner(database)
+
+    def __getstate__(self) -> bytes:
+        return b"" if self._database is None else hyperscan.dumpb(self._database)
+
+    def __setstate__(self, compiled: bytes) -> None:
+        database = None
+        if compiled:
+            database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
+            database.scratch = hyperscan.Scratch(database)
+        self._hold(database)
+
+
+def _scan_nothing(_payload: bytes) -> list[int]:
+    return []
+
+
+def _scanner(database: hyperscan.Database) -> Callable[[bytes], list[int]]:
+    # A closure: each attribute looked up on the way would be paid for by every packet.
+    scan, on_match = database.scan, _append
+
+    def scan_payload(payload: bytes) -> list[int]:
+        hits: list[int] = []
+        scan(payload, on_match, 0, hits)
+        return hits
+
+    return scan_payload
+
+
+def _reasons(expressions: Sequence[HsExpression]) -> dict[int, str]:
+    reasons = {}
+    for position, expression in enumerate(expressions):
+        try:
+            _compile([expression])
+        except hyperscan.HyperscanError as alone:
+            reasons[position] = str(alone.args[0] if alone.args else alone)
+        except UnicodeEncodeError:
+            reasons[position] = "write bytes outside ASCII as \\xHH"
+    return reasons

@@ -1,0 +1,246 @@
+"""The RuleSet: signatures compiled into databases and predicates, immutable once built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from engine.compiler.database import Database, ExpressionError
+from engine.compiler.expression import HsExpression
+from engine.compiler.normal import normalise
+from engine.compiler.predicate import Predicate, compile_predicate, placements
+from engine.compiler.trigger import find_trigger
+from engine.fields import Context
+from engine.language import syntax
+from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
+from engine.language.document import Signature
+from engine.language.form import Then
+
+# Below this an innocent packet runs Python too often; a pattern of three bytes has 24.
+WEAK_TRIGGER_BITS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A signature ready to run: what names it, what decides it, what follows.
+
+    Without a predicate the match of its trigger is the answer.
+    """
+
+    id: str
+    rev: int
+    then: Then
+    predicate: Predicate | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A signature on its way to a rule."""
+
+    signature: Signature
+    condition: syntax.Expression
+    trigger: frozenset[HsExpression]
+    expressions: tuple[HsExpression, ...]
+
+    @property
+    def decided_by_trigger(self) -> bool:
+        return not self.signature.always and _is_alternative(self.condition)
+
+
+class Bank:
+    """The rules for one kind of buffer: one database, and the rules behind each expression.
+
+    `database.scan(payload)` gives the ids of the expressions that match: none, for innocent
+    packets. When there are some, or when `needs_every_packet` because a rule has no trigger,
+    `decide` must run.
+    """
+
+    def __init__(self, plans: Sequence[_Plan]) -> None:
+        """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
+        expressions = self.expressions(plans)
+        ids = {expression: position for position, expression in enumerate(expressions)}
+        self.database = Database(expressions)
+        self._triggered: list[list[int]] = [[] for _ in expressions]
+        self._always: list[int] = []
+        rules = []
+        for position, plan in enumerate(plans):
+            signature = plan.signature
+            predicate = None
+            if not plan.decided_by_trigger:
+                predicate = compile_predicate(signature.id, plan.condition, signature.patterns, ids)
+            rules.append(Rule(signature.id, signature.rev, signature.then, predicate))
+            if signature.always:
+                self._always.append(position)
+            else:
+                for expression in plan.trigger:
+                    self._triggered[ids[expression]].append(position)
+        self.rules = tuple(rules)
+        self.needs_every_packet = bool(self._always)
+
+    @staticmethod
+    def expressions(plans: Sequence[_Plan]) -> list[HsExpression]:
+        """The distinct expressions of the plans, in the order that gives them their ids."""
+        distinct: dict[HsExpression, None] = {}
+        for plan in plans:
+            distinct.update(dict.fromkeys(plan.expressions))
+        return list(distinct)
+
+    def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
+        """The rules that are true for a buffer, given what its scan matched."""
+        candidates = set(self._always)
+        for hit in hits:
+            candidates.update(self._triggered[hit])
+        found = []
+        for position in sorted(candidates):
+            rule = self.rules[position]
+            if rule.predicate is None or rule.predicate.when(context, hits):
+                found.append(rule)
+        return found
+
+
+class RuleSet:
+    """What packets are inspected with. Never changes: a reload builds another one.
+
+    It can be pickled, compiled form and all.
+
+    `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
+    direction, `tcp_packet` those for single segments.
+    """
+
+    def __init__(
+        self, signatures: Sequence[Signature], warnings: Sequence[Diagnostic] = ()
+    ) -> None:
+        """Compile checked signatures. Raises SignatureError with every diagnostic.
+
+        `warnings` are those found so far, kept with the ones found here.
+        """
+        diagnostics = list(warnings)
+        plans: dict[tuple[str, str], list[_Plan]] = {
+            ("udp", "packet"): [],
+            ("tcp", "stream"): [],
+            ("tcp", "packet"): [],
+        }
+        for signature in signatures:
+            plan = _plan(signature, diagnostics)
+            if plan is not None:
+                plans[signature.transport, signature.inspect].append(plan)
+        banks = {kind: _bank(of_kind, diagnostics) for kind, of_kind in plans.items()}
+        if has_errors(diagnostics):
+            raise SignatureError(diagnostics)
+        self.signatures = tuple(signatures)
+        self.warnings = tuple(diagnostics)
+        self.udp = banks["udp", "packet"]
+        self.tcp_stream = banks["tcp", "stream"]
+        self.tcp_packet = banks["tcp", "packet"]
+
+    def self_test(self) -> list[Diagnostic]:
+        """Run every signature's own tests; gives a diagnostic for each that fails."""
+        failures = []
+        for signature in self.signatures:
+            bank = self._bank_of(signature)
+            for test in signature.tests:
+                rules = bank.decide(bank.database.scan(test.payload), Context(test.payload))
+                if (signature.id in {rule.id for rule in rules}) != test.must_match:
+                    wanted = "must match, and does not" if test.must_match else "must not match"
+                    failures.append(
+                        Diagnostic(
+                            "S021",
+                            f"`{signature.id}`: this payload {wanted}",
+                            signature.source,
+                            test.span,
+                        )
+                    )
+        return failures
+
+    def _bank_of(self, signature: Signature) -> Bank:
+        if signature.transport == "udp":
+            return self.udp
+        return self.tcp_stream if signature.inspect == "stream" else self.tcp_packet
+
+
+def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
+    condition = normalise(signature.condition)
+    trigger = find_trigger(condition, signature.patterns)
+
+    def report(code: str, message: str, hint: str) -> None:
+        span = signature.condition.span
+        diagnostics.append(Diagnostic(code, message, signature.source, span, hint))
+
+    if signature.always:
+        return _Plan(
+            signature,
+            condition,
+            frozenset(),
+            tuple(placements(condition, signature.patterns)),
+        )
+    if trigger is None:
+        report(
+            "S020",
+            "nothing in the bytes must match for this to be true",
+            "require a pattern or bytes at a fixed offset, or say `prefilter: none`",
+        )
+        return None
+    if trigger.bits < WEAK_TRIGGER_BITS:
+        report(
+            "S102",
+            f"the trigger pins only {trigger.bits:.0f} bits",
+            "a longer pattern, or one with a place, spares innocent packets",
+        )
+    return _Plan(
+        signature,
+        condition,
+        trigger.expressions,
+        (*trigger.expressions, *placements(condition, signature.patterns)),
+    )
+
+
+def _is_alternative(condition: syntax.Expression) -> bool:
+    """Whether a condition is true as soon as one of its placements matches."""
+    match condition:
+        case syntax.Match():
+            return True
+        case syntax.Of(quantity=quantity):
+            return quantity in ("any", 1)
+        case syntax.Or(operands=operands):
+            return all(_is_alternative(operand) for operand in operands)
+        case _:
+            return False
+
+
+def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic]) -> Bank:
+    try:
+        return Bank(plans)
+    except ExpressionError as error:
+        expressions = Bank.expressions(plans)
+        for position, reason in error.reasons.items():
+            expression = expressions[position]
+            diagnostics.extend(
+                _refused(plan, expression, reason)
+                for plan in plans
+                if expression in plan.expressions
+            )
+        return Bank([])
+
+
+def _refused(plan: _Plan, expression: HsExpression, reason: str) -> Diagnostic:
+    """Name the pattern behind an expression that Hyperscan does not take."""
+    signature = plan.signature
+    for node in _matches(plan.condition):
+        for pattern in signature.patterns:
+            if expression in placements(node, [pattern]):
+                return Diagnostic(
+                    "S019", f"`{pattern.name}`: {reason}", signature.source, pattern.span
+                )
+    return Diagnostic("S019", reason, signature.source, signature.condition.span)
+
+
+def _matches(condition: syntax.Expression) -> Iterator[syntax.Match]:
+    """Every pattern and place in a condition, one by one."""
+    match condition:
+        case syntax.And(operands=operands) | syntax.Or(operands=operands):
+            for operand in operands:
+                yield from _matches(operand)
+        case syntax.Not(operand=operand):
+            yield from _matches(operand)
+        case syntax.Match():
+            yield condition

@@ -1,0 +1,123 @@
+"""Settings: from the configuration file, the environment and the command line.
+
+Later ones win. Every value is checked in the same place, and an error names where the bad
+value came from.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from engine.errors import InputError
+from engine.paths import shipped_signatures
+
+Chain = Literal["INPUT", "FORWARD", "OUTPUT"]
+
+# Names of the environment's variables, as operators know them.
+ENVIRONMENT = {
+    "INTERFACE": "interface",
+    "QUEUE_NUM": "queue_num",
+    "MONITOR_ONLY": "monitor_only",
+    "XDP_MODE": "xdp_mode",
+    "BAN_DURATION": "ban_duration",
+    "LOG_LEVEL": "log_level",
+    "DETECTION_LOG": "detection_log",
+    "CLEANUP_INTERVAL": "cleanup_interval",
+}
+
+
+def _comma_separated(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _upper_list(value: object) -> object:
+    parts = _comma_separated(value)
+    return tuple(map(_upper, parts)) if isinstance(parts, tuple) else parts
+
+
+class Settings(BaseModel):
+    """What a running blocker is told. Durations are in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interface: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="interfaces for XDP; none means those with a default route"
+    )
+    queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number")
+    signatures: Path = Field(
+        default_factory=shipped_signatures, description="folder of signature files"
+    )
+    monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
+    xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
+        "auto", description="how XDP is attached"
+    )
+    manage_rules: bool = Field(
+        False, description="add the iptables rules, and take them away on exit"
+    )
+    chain: Annotated[tuple[Chain, ...], BeforeValidator(_upper_list)] = Field(
+        ("INPUT", "FORWARD"), min_length=1, description="chains whose packets are inspected"
+    )
+    ban_duration: int = Field(18000, ge=1, le=10 * 365 * 86400, description="seconds a ban lasts")
+    cleanup_interval: int = Field(
+        300, ge=1, le=86400, description="seconds between removals of expired bans"
+    )
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
+        Field("INFO", description="what is logged")
+    )
+    detection_log: Path | None = Field(
+        None, description="file that gets a JSON line for each detection"
+    )
+
+
+def load_settings(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> Settings:
+    """Merge the three origins. Raises InputError that names the origin of a bad value."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+
+    def take(name: str, value: Any, origin: str) -> None:
+        values[name] = value
+        origins[name] = origin
+
+    if file is not None:
+        for name, value in _read_file(file).items():
+            take(name, value, f"{file}: `{name}`")
+    for variable, name in ENVIRONMENT.items():
+        if environment.get(variable):
+            take(name, environment[variable], f"the environment's {variable}")
+    for name, value in flags.items():
+        if value is not None:
+            take(name, value, f"--{name.replace('_', '-')}")
+    try:
+        return Settings.model_validate(values)
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(Settings.model_fields)
+            raise InputError(f"{origins[name]} is not a setting; known: {known}") from None
+        message = problem["msg"][:1].lower() + problem["msg"][1:]
+        raise InputError(f"{origins[name]}: {message}, not {problem['input']!r}") from None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: {os.strerror(error.errno or 0)}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not TOML: {error}") from error

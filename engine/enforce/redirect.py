@@ -1,0 +1,160 @@
+"""The iptables rules that hand TCP and UDP packets to the queue.
+
+They sit in the mangle table, in a chain of their own. After a verdict of ACCEPT a packet
+goes on with the next hook, not with the next rule: in the filter table it would skip the
+operator's own firewall. For the same reason the jump is appended: the operator's rules in
+mangle (MSS clamping, marks) come before it and keep working. `--queue-bypass` lets packets
+pass while nobody listens on the queue.
+
+A fragment after the first matches `-p tcp` and `-p udp` over IPv4 and reaches the queue
+without ports, unless connection tracking has put the packet together before.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engine.errors import InputError, UnavailableError
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_CHAINS = ("INPUT", "FORWARD")
+
+_TABLE = "mangle"
+_HOOKS = ("INPUT", "FORWARD", "OUTPUT")
+_PROTOCOLS = ("tcp", "udp")
+_MAX_QUEUE_NUM = 65_535
+
+
+_IPV4 = "iptables"
+_IPV6 = "ip6tables"
+
+
+class Redirect:
+    """The rules for one queue, in both IP versions. As a context manager, there while open.
+
+    The chain's name carries the queue number, so that instances with other queues do not
+    meet. What a killed run left behind is replaced by `install` and taken away by `remove`.
+    """
+
+    def __init__(self, queue_num: int, chains: Sequence[str] = DEFAULT_CHAINS) -> None:
+        """Raises InputError for a queue number or a chain that iptables does not know."""
+        if not 0 <= queue_num <= _MAX_QUEUE_NUM:
+            raise InputError(f"queue number {queue_num} is out of range: 0 to {_MAX_QUEUE_NUM}")
+        for chain in chains:
+            if chain not in _HOOKS:
+                raise InputError(f"there is no chain {chain!r}: choose from {', '.join(_HOOKS)}")
+        self._own_chain = f"BTBLOCKER-{queue_num}"
+        self._queue_rules = [
+            f"-A {self._own_chain} -p {protocol} -j NFQUEUE --queue-num {queue_num} --queue-bypass"
+            for protocol in _PROTOCOLS
+        ]
+        self._jumps = [f"-A {chain} -j {self._own_chain}" for chain in dict.fromkeys(chains)]
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def rules(self) -> list[str]:
+        """The same rules as shell commands, for an operator who manages them alone."""
+        return [
+            f"{command} -t {_TABLE} {rule}"
+            for command in (_IPV4, _IPV6)
+            for rule in (f"-N {self._own_chain}", *self._queue_rules, *self._jumps)
+        ]
+
+    def install(self) -> None:
+        """Put the rules in place, all of them or none.
+
+        Where the kernel or the machine has no IPv6 filter, IPv4 goes on alone with a
+        warning. Raises UnavailableError if iptables is missing or refuses.
+        """
+        self._install(_IPV4)
+        missing = _why_no_ipv6()
+        if missing:
+            _log.warning("%s: only IPv4 is redirected to the queue", missing)
+            return
+        try:
+            self._install(_IPV6)
+        except BaseException:
+            self._remove(_IPV4)
+            raise
+
+    def remove(self) -> None:
+        """Take our rules away and nothing else; does nothing where there are none.
+
+        Raises UnavailableError if iptables is missing or refuses, after both versions
+        were tried.
+        """
+        try:
+            self._remove(_IPV4)
+        finally:
+            if not _why_no_ipv6():
+                self._remove(_IPV6)
+
+    def _install(self, command: str) -> None:
+        # One transaction: declaring the chain also empties a leftover one.
+        present = _run([command, "-w", "-t", _TABLE, "-S"])
+        _restore(
+            command,
+            [
+                f":{self._own_chain} - [0:0]",
+                *self._deletions(present),
+                *self._queue_rules,
+                *self._jumps,
+            ],
+        )
+
+    def _remove(self, command: str) -> None:
+        present = _run([command, "-w", "-t", _TABLE, "-S"])
+        if f"-N {self._own_chain}" in present.splitlines():
+            emptied = [f"-F {self._own_chain}", f"-X {self._own_chain}"]
+            _restore(command, [*self._deletions(present), *emptied])
+
+    def _deletions(self, present: str) -> list[str]:
+        """A -D for each jump to our chain, whoever added it, from the output of -S."""
+        jump = re.compile(rf"-A (.* -j {re.escape(self._own_chain)})$", re.MULTILINE)
+        return [f"-D {match[1]}" for match in jump.finditer(present)]
+
+
+def _why_no_ipv6() -> str:
+    """Empty if IPv6 packets can be redirected here, else the reason."""
+    if not Path("/proc/net/if_inet6").exists():
+        return "the kernel has no IPv6"
+    if shutil.which(_IPV6) is None:
+        return "ip6tables is not installed"
+    return ""
+
+
+def _restore(command: str, lines: Sequence[str]) -> None:
+    """Apply lines to the table in one transaction, leaving everything else in it alone."""
+    _run(
+        [f"{command}-restore", "--noflush", "-w"],
+        "\n".join([f"*{_TABLE}", *lines, "COMMIT", ""]),
+    )
+
+
+def _run(command: Sequence[str], stdin: str = "") -> str:
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UnavailableError(f"{command[0]} is not installed: apt-get install iptables") from None
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise UnavailableError(f"{command[0]} refuses the rules of table {_TABLE}: {reason}")
+    return done.stdout

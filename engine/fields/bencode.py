@@ -1,0 +1,97 @@
+"""Bencoding (BEP 3): integers, byte strings, lists, dictionaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_DEPTH = 16
+MAX_ITEMS = 512
+_MAX_LENGTH_DIGITS = 6
+_MAX_INTEGER_DIGITS = 20
+
+Value = int | bytes | list["Value"] | dict[bytes, "Value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """A complete dictionary; `end` is the offset after its closing `e`."""
+
+    items: dict[bytes, Value]
+    end: int
+
+    def text(self, *path: bytes) -> bytes | None:
+        """The byte string at a path of keys, None if there is none."""
+        value: Value = self.items
+        for key in path:
+            if not isinstance(value, dict) or key not in value:
+                return None
+            value = value[key]
+        return value if isinstance(value, bytes) else None
+
+
+def parse(payload: bytes) -> Dictionary | None:
+    """The dictionary at the start of `payload`.
+
+    None when the payload does not begin with one, when it is cut short or malformed, or when
+    it is nested deeper than MAX_DEPTH or holds more than MAX_ITEMS values.
+    """
+    if payload[:1] != b"d":
+        return None
+    root: dict[bytes, Value] = {}
+    # What is open: containers, and for each dictionary the key that waits for its value.
+    containers: list[list[Value] | dict[bytes, Value]] = [root]
+    keys: list[bytes | None] = [None]
+    position, count, length = 1, 0, len(payload)
+    while position < length:
+        count += 1
+        if count > MAX_ITEMS or len(containers) > MAX_DEPTH:
+            return None
+        container, key = containers[-1], keys[-1]
+        byte = payload[position]
+        value: Value
+        if byte == 0x65:  # e
+            if key is not None:
+                return None
+            containers.pop()
+            keys.pop()
+            position += 1
+            if not containers:
+                return Dictionary(root, position)
+            continue
+        if 0x30 <= byte <= 0x39:
+            colon = payload.find(b":", position, position + _MAX_LENGTH_DIGITS + 1)
+            digits = payload[position:colon]
+            if colon < 0 or not digits.isdigit():
+                return None
+            start = colon + 1
+            position = start + int(digits)
+            if position > length:
+                return None
+            value = payload[start:position]
+            if isinstance(container, dict) and key is None:
+                keys[-1] = value
+                continue
+        elif isinstance(container, dict) and key is None:
+            return None  # only byte strings are keys
+        elif byte == 0x69:  # i
+            end = payload.find(b"e", position, position + _MAX_INTEGER_DIGITS + 2)
+            digits = payload[position + 1 : end]
+            if end < 0 or not digits.removeprefix(b"-").isdigit():
+                return None
+            value = int(digits)
+            position = end + 1
+        elif byte in (0x64, 0x6C):  # d, l
+            value = {} if byte == 0x64 else []
+            position += 1
+        else:
+            return None
+        if isinstance(container, dict):
+            assert key is not None
+            container[key] = value
+            keys[-1] = None
+        else:
+            container.append(value)
+        if byte in (0x64, 0x6C):
+            containers.append(value)  # type: ignore[arg-type]
+            keys.append(None)
+    return None

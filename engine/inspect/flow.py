@@ -1,0 +1,83 @@
+"""Flows: what is remembered between the packets of one conversation, in bounded memory."""
+
+from __future__ import annotations
+
+from engine.inspect.packet import reverse
+from engine.inspect.stream import StreamStart
+
+DEFAULT_MAX_FLOWS = 131072
+
+
+class Flow:
+    """A conversation between two endpoints, both directions.
+
+    `dropped`: a signature has decided it; every later packet goes the same way.
+    `reported`: ids of signatures that have been detected in it already.
+    """
+
+    __slots__ = ("dropped", "packets", "payload_packets", "reported")
+
+    def __init__(self) -> None:
+        self.dropped = False
+        self.packets = 0
+        self.payload_packets = 0
+        self.reported: frozenset[str] = frozenset()
+
+
+class Side:
+    """One direction of a flow; `stream` is the start of what it sent, for TCP."""
+
+    __slots__ = ("flow", "stream")
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.stream: StreamStart | None = None
+
+
+class FlowTable:
+    """Flows by the key of either direction, the least recently used forgotten first.
+
+    Two generations make that cheap: a flow found in the old one moves to the young one, and
+    when the young one is full the old one goes. So a known flow costs one dict access, a
+    flow idle for longer than a generation lasts is forgotten, and at most `max_flows` are
+    kept.
+    """
+
+    def __init__(self, max_flows: int = DEFAULT_MAX_FLOWS) -> None:
+        # A flow takes an entry for each direction that was seen, and there are two halves.
+        self._generation_size = max(1, max_flows // 2)
+        self._young: dict[bytes, Side] = {}
+        self._old: dict[bytes, Side] = {}
+
+    def __len__(self) -> int:
+        """Directions remembered."""
+        return len(self._young) + len(self._old)
+
+    def side(self, key: bytes) -> Side:
+        """The sender's side of the flow that a packet with this key belongs to."""
+        side = self._young.get(key)
+        return side if side is not None else self._bring(key)
+
+    def start(self, key: bytes) -> Side:
+        """Begin a new flow in place of any that has this key."""
+        other = reverse(key)
+        self._old.pop(key, None)
+        self._old.pop(other, None)
+        self._young.pop(other, None)
+        return self._insert(key, Side(Flow()))
+
+    def _bring(self, key: bytes) -> Side:
+        """Find a side that is not among the young: old, known by its other side, or new."""
+        side = self._old.pop(key, None)
+        if side is None:
+            other = reverse(key)
+            known = self._young.get(other) or self._old.get(other)
+            side = Side(known.flow if known is not None else Flow())
+        return self._insert(key, side)
+
+    def _insert(self, key: bytes, side: Side) -> Side:
+        if len(self._young) >= self._generation_size:
+            self._old = self._young
+            self._young = {}
+        self._young[key] = side
+        return side

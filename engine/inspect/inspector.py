@@ -1,0 +1,216 @@
+"""Packets in, verdicts out: the one path that the queue and the capture reader share."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from engine.compiler.ruleset import Bank, Rule, RuleSet
+from engine.fields import Context
+from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable, Side
+from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode
+from engine.inspect.stream import StreamStart
+from engine.inspect.threshold import ThresholdCounter
+
+Action = Literal["block", "drop", "log"]
+
+
+class Verdict(Enum):
+    """What becomes of a packet."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A signature found true for a packet, and for which.
+
+    `flow_packet` and `payload_packet` count from 1 within the flow, both directions.
+    """
+
+    signature: str
+    rev: int
+    action: Action
+    transport: Literal["tcp", "udp"]
+    source: Endpoint
+    destination: Endpoint
+    flow_packet: int
+    payload_packet: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on one packet, and what was detected in it."""
+
+    verdict: Verdict
+    detections: tuple[Detection, ...] = ()
+
+
+# Of an IPv4 header without options and the transport header behind it: version and length,
+# total length, fragment, protocol, addresses and ports, UDP's length.
+_COMMON = struct.Struct(">BxHxxHxBxx12sH").unpack_from
+
+_ACCEPT = Judgement(Verdict.ACCEPT)
+_DROP = Judgement(Verdict.DROP)
+
+
+class Inspector:
+    """Judges packets with a RuleSet and what it remembers of their flows.
+
+    `ruleset` may be replaced between two packets; flows live on.
+    """
+
+    def __init__(self, ruleset: RuleSet, *, max_flows: int = DEFAULT_MAX_FLOWS) -> None:
+        self.ruleset = ruleset
+        self._udp = FlowTable(max_flows)
+        self._tcp = FlowTable(max_flows)
+        self._thresholds = ThresholdCounter()
+
+    def inspect(self, datagram: bytes, now_s: float) -> Judgement:
+        """Judge one IP datagram, given from its first header byte.
+
+        `now_s` is in seconds on a clock of the caller's that does not go back. What is not
+        TCP or UDP is accepted.
+        """
+        try:
+            first, total_len, fragment, protocol, key, udp_len = _COMMON(datagram)
+        except struct.error:
+            return _ACCEPT  # too short for any transport header
+        if (
+            protocol == UDP
+            and first == 0x45
+            and not fragment & 0x3FFF
+            and udp_len + 20 == total_len == len(datagram)
+        ):
+            # What most datagrams are: whole, IPv4, no options. Everything needed stands at
+            # fixed offsets, and decoding would cost more than the rest together.
+            flow = self._udp.side(key).flow
+            flow.packets += 1
+            if flow.dropped:
+                return _DROP
+            payload = datagram[28:]
+            if not payload:
+                return _ACCEPT
+            flow.payload_packets += 1
+            bank = self.ruleset.udp
+            hits = bank.database.scan(payload)
+            if not hits and not bank.needs_every_packet:
+                return _ACCEPT
+            packet = Packet(UDP, key, payload, len(payload), 0, 0)
+            return self._decide(bank, hits, payload, packet, flow, now_s)
+        decoded = decode(datagram)
+        if decoded is None:
+            return _ACCEPT
+        return (
+            self._segment(decoded, now_s)
+            if decoded.protocol == TCP
+            else self._datagram(decoded, now_s)
+        )
+
+    def _datagram(self, packet: Packet, now_s: float) -> Judgement:
+        flow = self._udp.side(packet.key).flow
+        flow.packets += 1
+        if flow.dropped:
+            return _DROP
+        if not packet.payload:
+            return _ACCEPT
+        flow.payload_packets += 1
+        return self._scan(self.ruleset.udp, packet.payload, packet, flow, now_s)
+
+    @property
+    def flows(self) -> int:
+        """Flow directions remembered, TCP and UDP."""
+        return len(self._udp) + len(self._tcp)
+
+    def _segment(self, packet: Packet, now_s: float) -> Judgement:
+        side = self._tcp.side(packet.key)
+        sequence = packet.sequence
+        if packet.flags & SYN:
+            # The SYN takes up one number; data on it (TCP Fast Open) begins after that.
+            sequence += 1
+            side = self._synchronise(packet, side)
+        flow = side.flow
+        flow.packets += 1
+        if flow.dropped:
+            return _DROP
+        payload = packet.payload
+        if not payload:
+            return _ACCEPT
+        flow.payload_packets += 1
+        stream = side.stream
+        if stream is None:  # the connection began before we looked
+            stream = side.stream = StreamStart(sequence)
+        ruleset = self.ruleset
+        judgement = _ACCEPT
+        if not stream.complete and stream.add(sequence, payload):
+            judgement = self._scan(ruleset.tcp_stream, stream.prefix, packet, flow, now_s)
+        if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
+            later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
+            judgement = Judgement(later.verdict, judgement.detections + later.detections)
+        return judgement
+
+    def _synchronise(self, packet: Packet, side: Side) -> Side:
+        """A SYN says where its side's stream begins; without ACK it begins a connection."""
+        if not packet.flags & ACK and (side.flow.payload_packets or side.flow.dropped):
+            side = self._tcp.start(packet.key)
+        side.stream = StreamStart(packet.sequence + 1)
+        return side
+
+    def _scan(
+        self, bank: Bank, payload: bytes, packet: Packet, flow: Flow, now_s: float
+    ) -> Judgement:
+        hits = bank.database.scan(payload)
+        if hits or bank.needs_every_packet:
+            return self._decide(bank, hits, payload, packet, flow, now_s)
+        return _ACCEPT
+
+    def _decide(
+        self,
+        bank: Bank,
+        hits: list[int],
+        payload: bytes,
+        packet: Packet,
+        flow: Flow,
+        now_s: float,
+    ) -> Judgement:
+        """Something matched: ask the rules behind it. Rare, so clarity comes first here."""
+        source, destination = packet.source, packet.destination
+        context = Context(
+            payload,
+            source.address,
+            destination.address,
+            source.port,
+            destination.port,
+            flow.packets,
+        )
+        detections = tuple(
+            Detection(
+                rule.id,
+                rule.rev,
+                rule.then.action,
+                packet.transport,
+                source,
+                destination,
+                flow.packets,
+                flow.payload_packets,
+            )
+            for rule in bank.decide(hits, context)
+            if rule.id not in flow.reported and self._takes_effect(rule, packet, now_s)
+        )
+        if not detections:
+            return _ACCEPT
+        flow.reported |= {detection.signature for detection in detections}
+        if any(detection.action != "log" for detection in detections):
+            flow.dropped = True
+            return Judgement(Verdict.DROP, detections)
+        return Judgement(Verdict.ACCEPT, detections)
+
+    def _takes_effect(self, rule: Rule, packet: Packet, now_s: float) -> bool:
+        threshold = rule.then.threshold
+        if threshold is None:
+            return True
+        host = packet.source if threshold.per == "src" else packet.destination
+        return self._thresholds.reached(rule.id, host.address, threshold, now_s)

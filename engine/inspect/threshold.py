@@ -1,0 +1,25 @@
+"""Thresholds: how often a signature has matched for a host lately, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from engine.language.form import Threshold
+
+MAX_COUNTED = 65536
+
+
+class ThresholdCounter:
+    """Matches by signature and host; the pair that waited longest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._times: OrderedDict[tuple[str, bytes], deque[float]] = OrderedDict()
+
+    def reached(self, signature: str, host: bytes, threshold: Threshold, now_s: float) -> bool:
+        """Count a match; true from the `count`-th on within `within` seconds."""
+        times = self._times.setdefault((signature, host), deque(maxlen=threshold.count))
+        self._times.move_to_end((signature, host))
+        if len(self._times) > MAX_COUNTED:
+            self._times.popitem(last=False)
+        times.append(now_s)
+        return len(times) == threshold.count and now_s - times[0] <= threshold.within

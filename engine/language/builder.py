@@ -1,0 +1,209 @@
+"""Turns Lark's parse tree into nodes: a method a grammar rule."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import lark
+
+from engine.language import syntax
+from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span
+
+MAX_HEX_JUMP_B = 1024
+
+_ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
+_ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
+
+
+class Builder:
+    """Folds one tree; each method gets the rule's place and its finished children."""
+
+    def __init__(self, fragment: Fragment) -> None:
+        self._fragment = fragment
+
+    def fold(self, tree: lark.Tree[lark.Token]) -> Any:
+        """Build bottom-up; children of a subtree are always finished before it."""
+        done: dict[int, Any] = {}
+        for subtree in _post_order(tree):
+            built = [done.pop(id(c)) if isinstance(c, lark.Tree) else c for c in subtree.children]
+            done[id(subtree)] = getattr(self, str(subtree.data))(self._span(subtree.meta), built)
+        return done[id(tree)]
+
+    def _span(self, meta: Any) -> Span:
+        if meta.empty:
+            return self._fragment.whole()
+        return self._fragment.span(meta.line, meta.column, meta.end_line, meta.end_column)
+
+    def _token_span(self, token: lark.Token) -> Span:
+        line, column = token.line or 1, token.column or 1
+        return self._fragment.span(
+            line, column, token.end_line or line, token.end_column or column + len(token)
+        )
+
+    def _mistake(self, code: str, message: str, span: Span, hint: str = "") -> MistakeError:
+        return MistakeError(Diagnostic(code, message, self._fragment.source, span, hint))
+
+    def _bytes(self, token: lark.Token) -> bytes:
+        """The bytes of a quoted text: C escapes, everything else as UTF-8."""
+        out = bytearray()
+        position = 0
+        text = token[1:-1]
+        for escape in _ESCAPE.finditer(text):
+            out += text[position : escape.start()].encode()
+            position = escape.end()
+            body = escape[1]
+            if len(body) == 3:
+                out.append(int(body[1:], 16))
+            elif body in _ESCAPES:
+                out.append(_ESCAPES[body])
+            else:
+                span = self._token_span(token)
+                start = span.column + 1 + escape.start()
+                raise self._mistake(
+                    "S017",
+                    f"unknown escape `\\{body}`",
+                    Span(span.line, start, span.line, start + 2),
+                    r"known: \n \r \t \0 \\ \" \xHH",
+                )
+        return bytes(out + text[position:].encode())
+
+    # --- patterns
+
+    def patterns(self, span: Span, items: list[Any]) -> tuple[syntax.Pattern, ...]:
+        return tuple(items)
+
+    def definition(self, span: Span, items: list[Any]) -> syntax.Pattern:
+        name, body, *modifiers = items
+        return syntax.Pattern(name=str(name), body=body, nocase=bool(modifiers), span=span)
+
+    def text_body(self, span: Span, items: list[Any]) -> syntax.TextBody:
+        value = self._bytes(items[0])
+        return syntax.TextBody(value=value, span=span)
+
+    def regex_body(self, span: Span, items: list[Any]) -> syntax.RegexBody:
+        return syntax.RegexBody(expression=str(items[0])[1:-1].replace(r"\/", "/"), span=span)
+
+    def hex_body(self, span: Span, items: list[Any]) -> syntax.HexBody:
+        return syntax.HexBody(items=tuple(items), span=span)
+
+    def hex_byte(self, span: Span, items: list[Any]) -> syntax.HexByte:
+        digits = str(items[0])
+        mask = sum(0xF << shift for shift, c in ((4, digits[0]), (0, digits[1])) if c != "?")
+        return syntax.HexByte(value=int(digits.replace("?", "0"), 16), mask=mask, span=span)
+
+    def hex_jump(self, span: Span, items: list[Any]) -> syntax.HexJump:
+        bounds = [int(t, 0) for t in items if t.type == "INTEGER"]
+        low, high = bounds[0], bounds[-1]
+        if not low <= high <= MAX_HEX_JUMP_B:
+            raise self._mistake(
+                "S016", f"a jump goes from few to many bytes, at most {MAX_HEX_JUMP_B}", span
+            )
+        return syntax.HexJump(low=low, high=high, span=span)
+
+    def hex_option(self, span: Span, items: list[Any]) -> tuple[syntax.HexItem, ...]:
+        return tuple(items)
+
+    def hex_choice(self, span: Span, items: list[Any]) -> syntax.HexChoice:
+        options = tuple(item for item in items if isinstance(item, tuple))
+        return syntax.HexChoice(options=options, span=span)
+
+    # --- conditions
+
+    def or_(self, span: Span, items: list[Any]) -> syntax.Or:
+        return syntax.Or(operands=tuple(items), span=span)
+
+    def and_(self, span: Span, items: list[Any]) -> syntax.And:
+        return syntax.And(operands=tuple(items), span=span)
+
+    def not_(self, span: Span, items: list[Any]) -> syntax.Not:
+        return syntax.Not(operand=items[0], span=span)
+
+    def comparison(self, span: Span, items: list[Any]) -> syntax.Comparison:
+        left, operator, right = items
+        return syntax.Comparison(operator=operator.value, left=left, right=right, span=span)
+
+    def member(self, span: Span, items: list[Any]) -> syntax.Member:
+        return syntax.Member(operand=items[0], container=items[1], span=span)
+
+    def range(self, span: Span, items: list[Any]) -> syntax.Range:
+        return syntax.Range(low=items[0], high=items[1], span=span)
+
+    def choice(self, span: Span, items: list[Any]) -> syntax.Choice:
+        return syntax.Choice(items=tuple(items), span=span)
+
+    def network(self, span: Span, items: list[Any]) -> syntax.Network:
+        try:
+            network = ipaddress.ip_network(str(items[0]))
+        except ValueError as error:
+            raise self._mistake("S016", f"not a network: {error}", span) from None
+        return syntax.Network(value=network, span=span)
+
+    def match(self, span: Span, items: list[Any]) -> syntax.Match:
+        place = items[1] if len(items) > 1 else None
+        return syntax.Match(pattern=str(items[0]), place=place, span=span)
+
+    def quantity(self, span: Span, items: list[Any]) -> int | Literal["any", "all"]:
+        token = items[0]
+        if token.type == "INTEGER":
+            return int(token, 0)
+        return "any" if token.type == "ANY" else "all"
+
+    def pattern_reference(self, span: Span, items: list[Any]) -> str:
+        return str(items[0])
+
+    def of(self, span: Span, items: list[Any]) -> syntax.Of:
+        quantity, *rest = items
+        names = tuple(n for n in rest if isinstance(n, str) and not isinstance(n, lark.Token))
+        places = [item for item in rest if isinstance(item, syntax.Node)]
+        place = places[0] if places else None
+        return syntax.Of(quantity=quantity, patterns=names, place=place, span=span)  # type: ignore[arg-type]
+
+    def arithmetic(self, span: Span, items: list[Any]) -> syntax.Arithmetic:
+        left, operator, right = items
+        return syntax.Arithmetic(operator=operator.value, left=left, right=right, span=span)
+
+    def unary(self, span: Span, items: list[Any]) -> syntax.Unary:
+        return syntax.Unary(operator=items[0].value, operand=items[1], span=span)
+
+    def number(self, span: Span, items: list[Any]) -> syntax.Number:
+        token = items[0]
+        if token.type == "DECIMAL":
+            return syntax.Number(value=float(token), span=span)
+        digits = str(token)
+        value = int(digits, 16) if digits[:2].lower() == "0x" else int(digits[:80])
+        if value >= 1 << 64:
+            raise self._mistake("S016", "numbers end at 2^64 - 1", span)
+        return syntax.Number(value=value, span=span)
+
+    def text(self, span: Span, items: list[Any]) -> syntax.Text:
+        return syntax.Text(value=self._bytes(items[0]), span=span)
+
+    def step(self, span: Span, items: list[Any]) -> tuple[str, tuple[Any, ...]]:
+        return str(items[0]), items[1] if len(items) > 1 else ()
+
+    def arguments(self, span: Span, items: list[Any]) -> tuple[Any, ...]:
+        return tuple(items)
+
+    def term(self, span: Span, items: list[Any]) -> syntax.Term:
+        name = ".".join(step[0] for step in items)
+        arguments = tuple(argument for step in items for argument in step[1])
+        return syntax.Term(name=name, arguments=arguments, span=span)
+
+    # --- payloads
+
+    def payload(self, span: Span, items: list[Any]) -> tuple[Any, ...]:
+        return tuple(items)
+
+
+def _post_order(tree: lark.Tree[lark.Token]) -> Iterator[lark.Tree[lark.Token]]:
+    """Every subtree, each after its children, without recursion."""
+    reversed_pre_order = []
+    pending = [tree]
+    while pending:
+        current = pending.pop()
+        reversed_pre_order.append(current)
+        pending.extend(child for child in current.children if isinstance(child, lark.Tree))
+    return reversed(reversed_pre_order)

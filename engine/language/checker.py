@@ -1,0 +1,263 @@
+"""Names and types: whether a condition means something, before anything is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.language import syntax
+from engine.language.diagnostics import Diagnostic, Source, Span, nearest
+from engine.language.vocabulary import Type, Vocabulary
+
+# Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
+MAX_OFFSET_B = 32767
+
+
+def check(
+    patterns: Sequence[syntax.Pattern],
+    condition: syntax.Expression,
+    *,
+    transport: str,
+    vocabulary: Vocabulary,
+    source: Source,
+) -> list[Diagnostic]:
+    """Every mistake in one signature's patterns and condition, and what looks wasteful."""
+    checker = _Checker(patterns, transport, vocabulary, source)
+    checker.check(condition)
+    return checker.diagnostics
+
+
+def matched_names(names: Sequence[str], patterns: Sequence[syntax.Pattern]) -> list[str]:
+    """The pattern names that `($a, $b*)` stands for, in order of definition; none is `them`."""
+    if not names:
+        return [p.name for p in patterns]
+    return [
+        p.name
+        for p in patterns
+        if any(p.name == n or (n.endswith("*") and p.name.startswith(n[:-1])) for n in names)
+    ]
+
+
+def constant(expression: syntax.Expression) -> int | None:
+    """The value of an expression made of integers alone, None if it is not one."""
+    match expression:
+        case syntax.Number(value=int(value)):
+            return value
+        case syntax.Unary(operator=operator, operand=operand):
+            inner = constant(operand)
+            return None if inner is None else -inner if operator == "-" else ~inner
+        case syntax.Arithmetic(operator=operator, left=left, right=right):
+            a, b = constant(left), constant(right)
+            return None if a is None or b is None else _calculate(operator, a, b)
+        case _:
+            return None
+
+
+def _calculate(operator: syntax.ArithmeticOperator, a: int, b: int) -> int | None:
+    match operator:
+        case "+":
+            return a + b
+        case "-":
+            return a - b
+        case "*":
+            return a * b
+        case "/":
+            return a // b if b else None
+        case "%":
+            return a % b if b else None
+        case "&":
+            return a & b
+        case "|":
+            return a | b
+        case "^":
+            return a ^ b
+        case "<<":
+            return a << b if 0 <= b < 64 else None
+        case ">>":
+            return a >> b if 0 <= b < 64 else None
+
+
+class _Checker:
+    def __init__(
+        self,
+        patterns: Sequence[syntax.Pattern],
+        transport: str,
+        vocabulary: Vocabulary,
+        source: Source,
+    ) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        self._patterns = patterns
+        self._transport = transport
+        self._vocabulary = vocabulary
+        self._source = source
+        self._used: set[str] = set()
+
+    def check(self, condition: syntax.Expression) -> None:
+        seen: set[str] = set()
+        for pattern in self._patterns:
+            if pattern.name in seen:
+                self._report("S018", f"`{pattern.name}` is defined twice", pattern.span)
+            seen.add(pattern.name)
+        self._expect(condition, Type.TRUTH)
+        for pattern in self._patterns:
+            if pattern.name not in self._used:
+                self._report(
+                    "S101",
+                    f"`{pattern.name}` is never used",
+                    pattern.span,
+                    "name it in `when`, or take it out",
+                )
+
+    def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
+        self.diagnostics.append(Diagnostic(code, message, self._source, span, hint))
+
+    def _expect(self, expression: syntax.Expression, wanted: Type) -> None:
+        found = self._type(expression)
+        if found is not None and found is not wanted:
+            self._report("S013", f"{wanted} is needed, this is {found}", expression.span)
+
+    def _type(self, expression: syntax.Expression) -> Type | None:
+        """The type of an expression; None where a mistake was reported already."""
+        match expression:
+            case syntax.Number(value=value):
+                return Type.NUMBER if isinstance(value, int) else Type.DECIMAL
+            case syntax.Text():
+                return Type.TEXT
+            case syntax.Term():
+                return self._term(expression)
+            case syntax.Unary(operand=operand):
+                self._expect(operand, Type.NUMBER)
+                return Type.NUMBER
+            # Decimals come from measures and are only compared: no arithmetic on them can
+            # then fail or lose precision.
+            case syntax.Arithmetic(left=left, right=right):
+                self._expect(left, Type.NUMBER)
+                self._expect(right, Type.NUMBER)
+                return Type.NUMBER
+            case syntax.Comparison():
+                self._comparison(expression)
+                return Type.TRUTH
+            case syntax.Member():
+                self._member(expression)
+                return Type.TRUTH
+            case syntax.Match(pattern=name, place=place):
+                self._known([name], expression.span)
+                self._place(place)
+                return Type.TRUTH
+            case syntax.Of():
+                self._of(expression)
+                return Type.TRUTH
+            case syntax.Not(operand=operand):
+                self._expect(operand, Type.TRUTH)
+                return Type.TRUTH
+            case syntax.And(operands=operands) | syntax.Or(operands=operands):
+                for operand in operands:
+                    self._expect(operand, Type.TRUTH)
+                return Type.TRUTH
+
+    def _term(self, term: syntax.Term) -> Type | None:
+        field = self._vocabulary.get(term.name)
+        if field is None:
+            hint = nearest(term.name, self._vocabulary)
+            self._report("S012", f"unknown field `{term.name}`", term.span, hint)
+            return None
+        if self._transport not in field.transports:
+            where = " and ".join(sorted(field.transports))
+            self._report("S012", f"`{term.name}` is for {where}, this signature is not", term.span)
+        if len(term.arguments) != len(field.parameters):
+            self._report(
+                "S014",
+                f"`{term.name}` takes {len(field.parameters)} arguments, "
+                f"here are {len(term.arguments)}",
+                term.span,
+                f"write `{field.signature}`",
+            )
+        else:
+            for argument, (_, wanted) in zip(term.arguments, field.parameters, strict=True):
+                self._expect(argument, wanted)
+        return field.type
+
+    def _comparison(self, comparison: syntax.Comparison) -> None:
+        left, right = self._type(comparison.left), self._type(comparison.right)
+        if left is None or right is None:
+            return
+        numeric = {Type.NUMBER, Type.DECIMAL}
+        if left is not right and not {left, right} <= numeric:
+            self._report("S013", f"{left} is compared with {right}", comparison.span)
+        elif left is Type.TRUTH:
+            self._report(
+                "S013",
+                "truth values are not compared",
+                comparison.span,
+                "use `and`, `or` and `not`",
+            )
+        elif left is Type.ADDRESS:
+            self._report("S013", "addresses are not compared", comparison.span, "use `in`")
+        elif left is Type.TEXT and comparison.operator not in ("==", "!="):
+            self._report("S013", "texts are only equal or not", comparison.span)
+
+    def _member(self, member: syntax.Member) -> None:
+        operand = self._type(member.operand)
+        match member.container:
+            case syntax.Range(low=low, high=high):
+                for part in (member.operand, low, high):
+                    if self._type(part) not in (None, Type.NUMBER, Type.DECIMAL):
+                        self._report("S013", "a range is for numbers", part.span)
+                self._ascending(member.container)
+            case syntax.Choice(items=items):
+                for item in items:
+                    if not isinstance(item, syntax.Text | syntax.Number) and constant(item) is None:
+                        self._report("S015", "a list holds numbers and texts", item.span)
+                    elif (found := self._type(item)) is not operand and None not in (
+                        found,
+                        operand,
+                    ):
+                        self._report("S013", f"{operand} is needed, this is {found}", item.span)
+            case syntax.Network():
+                if operand is not None and operand is not Type.ADDRESS:
+                    self._report(
+                        "S013", f"only an address is in a network, this is {operand}", member.span
+                    )
+
+    def _ascending(self, bounds: syntax.Range) -> None:
+        low, high = constant(bounds.low), constant(bounds.high)
+        if low is not None and high is not None and low >= high:
+            self._report(
+                "S016",
+                "this range is empty",
+                bounds.span,
+                "the end is not included: `0..4` is 0, 1, 2, 3",
+            )
+
+    def _known(self, names: Sequence[str], span: Span) -> list[str]:
+        """Resolve pattern names, reporting those that are not defined."""
+        defined = [p.name for p in self._patterns]
+        for name in names:
+            if not matched_names([name], self._patterns):
+                self._report(
+                    "S011", f"no pattern `{name}` is defined", span, nearest(name, defined)
+                )
+        found = matched_names(names, self._patterns)
+        self._used.update(found)
+        return found
+
+    def _of(self, of: syntax.Of) -> None:
+        found = self._known(of.patterns, of.span)
+        if not self._patterns:
+            self._report("S011", "`them` needs patterns, none is defined", of.span)
+        elif isinstance(of.quantity, int) and not 1 <= of.quantity <= max(1, len(found)):
+            self._report("S016", f"{of.quantity} of {len(found)} patterns", of.span)
+        self._place(of.place)
+
+    def _place(self, place: syntax.Expression | syntax.Range | None) -> None:
+        if place is None:
+            return
+        is_range = isinstance(place, syntax.Range)
+        for bound in (place.low, place.high) if isinstance(place, syntax.Range) else (place,):
+            self._expect(bound, Type.NUMBER)
+            value = constant(bound)
+            if value is None:
+                self._report("S015", "where a pattern stands must be a constant", bound.span)
+            elif not 0 <= value <= MAX_OFFSET_B:
+                self._report("S016", f"offsets go from 0 to {MAX_OFFSET_B}", bound.span)
+        if is_range:
+            self._ascending(place)  # type: ignore[arg-type]

@@ -1,0 +1,291 @@
+"""Signature files: YAML read strictly, every mistake with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic
+import yaml
+
+from engine.language import syntax
+from engine.language.diagnostics import (
+    Diagnostic,
+    Fragment,
+    MistakeError,
+    Source,
+    Span,
+    has_errors,
+    nearest,
+)
+from engine.language.form import SignatureForm, Then
+from engine.language.parser import parse_condition, parse_patterns
+from engine.language.payload import read_payload
+
+MAX_FILE_B = 8 * 1024 * 1024
+MAX_YAML_DEPTH = 16
+
+# libyaml's parser where it is built in; both give the same marks.
+_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureTest:
+    """A payload and whether it must match; `span` is where the test stands."""
+
+    payload: bytes
+    must_match: bool
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature as written: metadata, patterns, condition, tests."""
+
+    id: str
+    rev: int
+    title: str
+    transport: str
+    inspect: str
+    patterns: tuple[syntax.Pattern, ...]
+    condition: syntax.Expression
+    always: bool
+    then: Then
+    tests: tuple[SignatureTest, ...]
+    source: Source = field(compare=False, repr=False)
+    span: Span = field(compare=False, repr=False)
+
+
+def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
+    """The signatures of one file and every diagnostic; signatures with errors are left out."""
+    nodes, diagnostics = _documents(source)
+    signatures = []
+    for node in nodes:
+        document = _Document(source, node)
+        signature = document.signature()
+        diagnostics += document.diagnostics
+        if signature is not None and not has_errors(document.diagnostics):
+            signatures.append(signature)
+    return signatures, diagnostics
+
+
+def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
+    """Compose the YAML documents of a file.
+
+    Aliases, anchors and tags are refused from the event stream, before any of them can be
+    followed, and nesting is bounded there too: composing recurses.
+    """
+
+    def refuse(code: str, message: str, mark: Any, hint: str = "") -> Diagnostic:
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        return Diagnostic(code, message, source, Span(line, column, line, column + 1), hint)
+
+    if len(source.text) > MAX_FILE_B:
+        return [], [refuse("S023", f"the file is longer than {MAX_FILE_B} bytes", None)]
+    depth = 0
+    try:
+        for event in yaml.parse(source.text, Loader=_Loader):
+            mark = event.start_mark
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                return [], [refuse("S002", "anchors and aliases are not used here", mark)]
+            if tag := getattr(event, "tag", None):
+                return [], [refuse("S002", f"the tag `{tag}` is not used here", mark)]
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_YAML_DEPTH:
+                    return [], [refuse("S023", f"nested more than {MAX_YAML_DEPTH} deep", mark)]
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+        nodes = [n for n in yaml.compose_all(source.text, Loader=_Loader) if not _is_empty(n)]
+    except yaml.MarkedYAMLError as error:
+        problem = " ".join(filter(None, [error.context, error.problem]))
+        return [], [refuse("S001", problem, error.problem_mark or error.context_mark)]
+    except yaml.YAMLError as error:
+        return [], [refuse("S001", str(error).split("\n", 1)[0], None)]
+    return nodes, []
+
+
+def _is_empty(node: yaml.Node | None) -> bool:
+    return node is None or (isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~"))
+
+
+def _span(node: yaml.Node) -> Span:
+    start, end = node.start_mark, node.end_mark
+    if end.line != start.line:  # a block: point at where it begins
+        return Span(start.line + 1, start.column + 1, start.line + 1, start.column + 2)
+    return Span(start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+
+
+class _Document:
+    """One YAML document on its way to a signature."""
+
+    def __init__(self, source: Source, root: yaml.Node) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        self._source = source
+        self._root = root
+        self._constructor = yaml.constructor.SafeConstructor()
+
+    def signature(self) -> Signature | None:
+        values = self._values(self._root)
+        if has_errors(self.diagnostics):
+            return None
+        if not isinstance(values, dict):
+            self._report("S006", "a signature is a mapping: `id: ...`", _span(self._root))
+            return None
+        try:
+            form = SignatureForm.model_validate(values)
+        except pydantic.ValidationError as error:
+            for problem in error.errors(include_url=False):
+                self._report_problem(problem)
+            return None
+        patterns, condition = self._patterns(form), self._condition()
+        tests = tuple(self._tests(form))
+        if not {True, False} <= {test.must_match for test in tests}:
+            self._report(
+                "S022",
+                "at least one test must match and one look-alike must not",
+                self._key_span("tests"),
+            )
+        if patterns is None or condition is None:
+            return None
+        default = "stream" if form.scope.transport == "tcp" else "packet"
+        inspect = form.scope.inspect or default
+        if (form.scope.transport, inspect) == ("udp", "stream"):
+            span = _span(self._node("scope", "inspect"))
+            self._report("S006", "udp has no streams", span, "use `inspect: packet`")
+        return Signature(
+            id=form.id,
+            rev=form.rev,
+            title=form.title,
+            transport=form.scope.transport,
+            inspect=inspect,
+            patterns=patterns,
+            condition=condition,
+            always=form.prefilter == "none",
+            then=form.then,
+            tests=tests,
+            source=self._source,
+            span=_span(self._node("id")),
+        )
+
+    def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
+        self.diagnostics.append(Diagnostic(code, message, self._source, span, hint))
+
+    def _values(self, node: yaml.Node) -> Any:
+        """Plain values from nodes; duplicate and non-text keys are reported."""
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                return self._constructor.construct_object(node)
+            except (yaml.YAMLError, ValueError, OverflowError):
+                return node.value
+        if isinstance(node, yaml.SequenceNode):
+            return [self._values(item) for item in node.value]
+        values: dict[str, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._report("S006", "a key is a word", _span(key))
+            elif key.value in values:
+                self._report("S003", f"`{key.value}` stands twice", _span(key))
+            else:
+                values[key.value] = self._values(value)
+        return values
+
+    def _node(self, *path: str | int) -> yaml.Node:
+        """The node at a path of keys and indices, or the deepest that exists on the way."""
+        node = self._root
+        for step in path:
+            if isinstance(node, yaml.MappingNode):
+                below = [value for key, value in node.value if key.value == step]
+                if not below:
+                    return node
+                node = below[0]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+                node = node.value[step]
+        return node
+
+    def _key_span(self, *path: str | int) -> Span:
+        """Where the last key of a path is written."""
+        parent = self._node(*path[:-1])
+        if isinstance(parent, yaml.MappingNode):
+            for key, _ in parent.value:
+                if key.value == path[-1]:
+                    return _span(key)
+            if parent.value:
+                return _span(parent.value[0][0])
+        return _span(parent)
+
+    def _report_problem(self, problem: Any) -> None:
+        """Put one of pydantic's findings into our words."""
+        path: Sequence[str | int] = problem["loc"]
+        name = str(path[-1]) if path else ""
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        match problem["type"]:
+            case "missing":
+                self._report("S005", f"`{name}` is missing", self._key_span(*path))
+            case "extra_forbidden":
+                hint = nearest(name, _known_keys(path))
+                self._report("S004", f"unknown key `{name}`", self._key_span(*path), hint)
+            case _:
+                message = message[:1].lower() + message[1:]
+                self._report("S006", f"`{name}`: {message}", _span(self._node(*path)))
+
+    def _literal_block(self, key: str) -> Fragment | None:
+        node = self._node(key)
+        if not isinstance(node, yaml.ScalarNode) or node.style != "|":
+            self._report(
+                "S007",
+                f"`{key}` must be a literal block",
+                _span(node),
+                f"write `{key}: |` and the text indented below it",
+            )
+            return None
+        first = node.start_mark.line + 1  # the line after the `|`, counted from 0
+        indent = 0
+        for number in range(first, node.end_mark.line + 1):
+            line = self._source.line(number + 1)
+            if line.strip():
+                indent = len(line) - len(line.lstrip(" "))
+                break
+        return Fragment(self._source, node.value, first + 1, indent + 1)
+
+    def _patterns(self, form: SignatureForm) -> tuple[syntax.Pattern, ...] | None:
+        if not form.patterns:
+            return ()
+        fragment = self._literal_block("patterns")
+        return None if fragment is None else self._parsed(parse_patterns, fragment)
+
+    def _condition(self) -> syntax.Expression | None:
+        fragment = self._literal_block("when")
+        return None if fragment is None else self._parsed(parse_condition, fragment)
+
+    def _tests(self, form: SignatureForm) -> Iterator[SignatureTest]:
+        for index, test in enumerate(form.tests):
+            node = self._node("tests", index, "payload")
+            quoted = 1 if isinstance(node, yaml.ScalarNode) and node.style else 0
+            start = node.start_mark
+            fragment = Fragment(
+                self._source, test.payload, start.line + 1, start.column + 1 + quoted
+            )
+            payload = self._parsed(read_payload, fragment)
+            if payload is not None:
+                yield SignatureTest(payload, test.expect == "match", _span(node))
+
+    def _parsed(self, parse: Any, fragment: Fragment) -> Any:
+        try:
+            return parse(fragment)
+        except MistakeError as mistake:
+            self.diagnostics.append(mistake.diagnostic)
+            return None
+
+
+def _known_keys(path: Sequence[str | int]) -> list[str]:
+    """The keys that the mapping at `path[:-1]` may have, read off the form."""
+    model: Any = SignatureForm
+    for step in path[:-1]:
+        if isinstance(step, str):
+            model = model.model_fields[step].annotation
+            for argument in getattr(model, "__args__", ()):
+                if isinstance(argument, type) and issubclass(argument, pydantic.BaseModel):
+                    model = argument
+    return list(model.model_fields)

@@ -1,0 +1,90 @@
+"""The YAML part of a signature: its keys, and what each may hold.
+
+One declaration serves the loader, its errors and the JSON Schema for editors.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return int(match[1]) * _SECONDS[match[2]]
+    raise ValueError("a duration is a number and s, m, h or d: 10s, 5m, 2h, 1d")
+
+
+Seconds = Annotated[
+    int,
+    BeforeValidator(_seconds, json_schema_input_type=str),
+    Field(gt=0, le=30 * 86400, description="a duration such as 10s, 5m, 2h"),
+]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Scope(_Form):
+    """Which packets a signature looks at."""
+
+    transport: Literal["tcp", "udp"]
+    inspect: Literal["stream", "packet"] | None = Field(
+        None,
+        description="stream: the reassembled start of each TCP direction (tcp's default); "
+        "packet: each payload by itself (udp's)",
+    )
+
+
+class Threshold(_Form):
+    """`then` takes effect from the `count`-th match on within `within`, counted `per` host."""
+
+    count: int = Field(ge=2, le=1000)
+    per: Literal["src", "dst"]
+    within: Seconds
+
+
+class Then(_Form):
+    """What follows a match."""
+
+    action: Literal["block", "drop", "log"] = Field(
+        description="block: drop the flow and ban its source; drop: drop the flow; log: only say so"
+    )
+    threshold: Threshold | None = None
+
+
+class TestForm(_Form):
+    """A payload, and whether the signature must match it (thresholds aside)."""
+
+    expect: Literal["match", "no match"]
+    payload: str
+    note: str = ""
+
+
+class SignatureForm(_Form):
+    """One YAML document of a signature file."""
+
+    id: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)+$",
+        max_length=100,
+        description="dotted, unique, never reused: what logs, metrics and bans name",
+    )
+    rev: int = Field(1, ge=1)
+    title: str = Field(min_length=1, max_length=200)
+    status: Literal["experimental", "stable", "deprecated"] = "stable"
+    description: str = ""
+    refs: list[str] = []
+    scope: Scope
+    patterns: str = ""
+    when: str
+    prefilter: Literal["none"] | None = Field(
+        None, description="none: run on every packet, because no bytes can be matched first"
+    )
+    then: Then
+    tests: list[TestForm]

@@ -1,0 +1,82 @@
+"""What was detected, told to people (the log) and to programs (JSON lines)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.inspect.inspector import Detection
+
+_log = logging.getLogger(__name__)
+
+
+class Events:
+    """Counts and reports detections; `detection_log` is appended to, a JSON object a line."""
+
+    def __init__(self, detection_log: Path | None, *, monitor_only: bool) -> None:
+        """Open the detection log. Raises InputError when it cannot be written."""
+        self.by_signature: Counter[str] = Counter()
+        self._monitor_only = monitor_only
+        self._failed = False
+        try:
+            # Line by line, so that a reader sees each detection at once.
+            self._file = detection_log.open("a", buffering=1) if detection_log else None
+        except OSError as error:
+            raise InputError(f"cannot write the detection log: {error}") from error
+
+    def detected(self, detection: Detection, banned: Sequence[bytes]) -> None:
+        """Report one detection and the addresses it has banned."""
+        self.by_signature[detection.signature] += 1
+        addresses = [str(ip_address(address)) for address in banned]
+        consequence = "only logged" if detection.action == "log" else "dropped"
+        if self._monitor_only:
+            consequence = f"not enforced (monitor only, action {detection.action})"
+        elif addresses:
+            consequence += f", banned {', '.join(addresses)}"
+        _log.info(
+            "%s: %s %s -> %s, packet %d of the flow: %s",
+            detection.signature,
+            detection.transport,
+            detection.source,
+            detection.destination,
+            detection.flow_packet,
+            consequence,
+        )
+        if self._file is not None:
+            self._append(detection, addresses)
+
+    def close(self) -> None:
+        """Close the detection log."""
+        if self._file is not None:
+            self._file.close()
+
+    def _append(self, detection: Detection, addresses: list[str]) -> None:
+        line = json.dumps(
+            {
+                "time": round(time.time(), 6),
+                "signature": detection.signature,
+                "rev": detection.rev,
+                "action": detection.action,
+                "transport": detection.transport,
+                "source": str(detection.source),
+                "destination": str(detection.destination),
+                "flow_packet": detection.flow_packet,
+                "payload_packet": detection.payload_packet,
+                "monitor_only": self._monitor_only,
+                "banned": addresses,
+            }
+        )
+        try:
+            assert self._file is not None
+            self._file.write(line + "\n")
+            self._failed = False
+        except OSError as error:  # a full disk must not stop the inspection
+            if not self._failed:
+                _log.error("the detection log cannot be written: %s", error)
+            self._failed = True

@@ -1,0 +1,145 @@
+"""Packets from a netfilter queue: the only file that touches the NetfilterQueue binding.
+
+Its traps: a callback that raises leaves its packet without a verdict, and a packet without
+a verdict stalls its flow, so nothing may raise before the verdict is given; a copy range
+over 3900 overflows its receive buffer; the default socket buffer loses bursts long before
+the queue is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UnavailableError
+
+# Enough for a full Ethernet frame, whose headers and payload decide everything.
+COPY_RANGE_B = 2048
+QUEUE_LENGTH = 8192
+# One queued packet takes its bytes and the kernel's bookkeeping, counted twice.
+SOCKET_BUFFER_B = 16 * 1024 * 1024
+# How long packets may keep the process from its other duties.
+MAX_BUSY_S = 0.05
+
+PROC_STATISTICS = Path("/proc/net/netfilter/nfnetlink_queue")
+
+_STILL_WORKS = "What works without: `btblocker check`, and `tools/sigtest CAPTURE` on captures"
+
+_log = logging.getLogger(__name__)
+
+
+class _BusyLongEnough(Exception):  # noqa: N818 - control flow, raised after the verdict
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCounters:
+    """A queue's row in /proc/net/netfilter/nfnetlink_queue.
+
+    `waiting` packets are queued now; `queue_dropped` were lost because the queue was full,
+    `user_dropped` because the socket's buffer was.
+    """
+
+    waiting: int
+    queue_dropped: int
+    user_dropped: int
+
+
+class PacketQueue:
+    """One bound queue; each packet gets exactly one verdict.
+
+    `judge(datagram, now_s)` says whether to drop. If it raises, the packet is accepted and
+    the error counted: a mistake of ours must not cut off anybody's traffic.
+    """
+
+    def __init__(self, number: int, judge: Callable[[bytes, float], bool]) -> None:
+        """Bind. Raises UnavailableError when the queue is taken or cannot be had."""
+        self.number = number
+        self.packets = 0
+        self.dropped = 0
+        self.errors = 0
+        self._queue = _open(number, self._callback(judge))
+
+    def __enter__(self) -> PacketQueue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.unbind()
+
+    def fileno(self) -> int:
+        """The netlink socket, readable when packets wait."""
+        return int(self._queue.get_fd())
+
+    def drain(self) -> None:
+        """Judge the packets that wait, for at most about MAX_BUSY_S seconds."""
+        self._yield_at = time.monotonic() + MAX_BUSY_S
+        with contextlib.suppress(_BusyLongEnough):
+            self._queue.run(block=False)
+
+    def kernel_counters(self) -> KernelCounters:
+        """What the kernel counts for this queue."""
+        for line in PROC_STATISTICS.read_text().splitlines():
+            columns = [int(column) for column in line.split()]
+            if columns[0] == self.number:
+                return KernelCounters(columns[2], columns[5], columns[6])
+        return KernelCounters(0, 0, 0)
+
+    def _callback(self, judge: Callable[[bytes, float], bool]) -> Callable[[Any], None]:
+        monotonic = time.monotonic
+
+        def on_packet(packet: Any) -> None:
+            self.packets += 1
+            now_s = monotonic()
+            try:
+                drop = judge(packet.get_payload(), now_s)
+            except Exception:
+                drop = False
+                self.errors += 1
+                if self.errors & (self.errors - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
+                    _log.exception("packet accepted unjudged (%d so far)", self.errors)
+            if drop:
+                self.dropped += 1
+                packet.drop()
+            else:
+                packet.accept()
+            if now_s > self._yield_at:
+                raise _BusyLongEnough
+
+        self._yield_at = 0.0
+        return on_packet
+
+
+def _open(number: int, callback: Callable[[Any], None]) -> Any:
+    try:
+        from netfilterqueue import COPY_PACKET, NetfilterQueue
+    except ImportError as error:
+        raise UnavailableError(
+            f"the Python package NetfilterQueue is not installed: run `make setup`. {_STILL_WORKS}"
+        ) from error
+    try:
+        queue = NetfilterQueue()
+    except OSError as error:
+        raise UnavailableError(
+            f"Failed to open NFQUEUE {number}: it needs root and a kernel with NFQUEUE ({error}). "
+            f"{_STILL_WORKS}"
+        ) from error
+    try:
+        queue.bind(
+            number,
+            callback,
+            max_len=QUEUE_LENGTH,
+            mode=COPY_PACKET,
+            range=COPY_RANGE_B,
+            sock_len=SOCKET_BUFFER_B,
+        )
+    except OSError as error:
+        raise UnavailableError(
+            f"Failed to open NFQUEUE {number}: another program listens on it "
+            f"(see {PROC_STATISTICS}); stop that one or choose another --queue-num"
+        ) from error
+    return queue

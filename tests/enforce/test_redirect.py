@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.enforce.redirect import Redirect
+from engine.errors import InputError
+from tests.enforce.conftest import ROOT
+from tests.netns import Namespace
+
+COMMANDS = ("iptables", "ip6tables")
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all")
+COMMAND = pytest.mark.parametrize("command", COMMANDS)
+
+
+def test_rules_are_shell_commands_for_both_ip_versions() -> None:
+    assert Redirect(3, ["FORWARD"]).rules() == [
+        line
+        for command in COMMANDS
+        for line in (
+            f"{command} -t mangle -N BTBLOCKER-3",
+            f"{command} -t mangle -A BTBLOCKER-3 -p tcp -j NFQUEUE --queue-num 3 --queue-bypass",
+            f"{command} -t mangle -A BTBLOCKER-3 -p udp -j NFQUEUE --queue-num 3 --queue-bypass",
+            f"{command} -t mangle -A FORWARD -j BTBLOCKER-3",
+        )
+    ]
+
+
+@pytest.mark.parametrize("queue_num", [-1, 65_536])
+def test_a_queue_number_out_of_range_is_refused(queue_num: int) -> None:
+    with pytest.raises(InputError, match=f"queue number {queue_num} is out of range: 0 to 65535"):
+        Redirect(queue_num)
+
+
+def test_an_unknown_chain_is_refused() -> None:
+    with pytest.raises(InputError, match="no chain 'PREROUTING': choose from INPUT, FORWARD"):
+        Redirect(0, ["INPUT", "PREROUTING"])
+
+
+@pytest.fixture
+def gate() -> Iterator[Namespace]:
+    with Namespace("gate") as gate:
+        yield gate
+
+
+def table(gate: Namespace, command: str) -> list[str]:
+    return gate.run([command, "-t", "mangle", "-S"]).stdout.splitlines()
+
+
+def act(
+    gate: Namespace,
+    statements: str,
+    *,
+    check: bool = True,
+    path: str = "",
+    prefix: tuple[str, ...] = (),
+) -> str:
+    """Run Python in the gate that knows Redirect; returns what it wrote on standard error."""
+    return gate.run(
+        [
+            *prefix,
+            "env",
+            f"PYTHONPATH={ROOT}",
+            f"PATH={path or os.environ['PATH']}",
+            sys.executable,
+            "-c",
+            f"from engine.enforce.redirect import Redirect\n{statements}",
+        ],
+        check=check,
+    ).stderr
+
+
+@pytest.mark.lab
+@COMMAND
+def test_rules_are_there_while_open_and_nothing_else_changes(gate: Namespace, command: str) -> None:
+    gate.run([command, "-t", "mangle", "-A", "FORWARD", "-j", "MARK", "--set-mark", "5"])
+    gate.run([command, "-t", "mangle", "-N", "BTBLOCKER-40"])
+    gate.run([command, "-t", "mangle", "-A", "INPUT", "-j", "BTBLOCKER-40"])
+    before = table(gate, command)
+
+    act(gate, "Redirect(4).install()")
+    added = [line for line in table(gate, command) if line not in before]
+    assert sorted(added) == [
+        "-A BTBLOCKER-4 -p tcp -j NFQUEUE --queue-num 4 --queue-bypass",
+        "-A BTBLOCKER-4 -p udp -j NFQUEUE --queue-num 4 --queue-bypass",
+        "-A FORWARD -j BTBLOCKER-4",
+        "-A INPUT -j BTBLOCKER-4",
+        "-N BTBLOCKER-4",
+    ]
+    act(gate, "Redirect(4).remove()")
+    assert table(gate, command) == before
+
+
+@pytest.mark.lab
+@COMMAND
+def test_leftovers_are_replaced_and_never_doubled(gate: Namespace, command: str) -> None:
+    untouched = table(gate, command)
+    act(gate, "Redirect(0).install()")
+    once = table(gate, command)
+    act(gate, "Redirect(0).install()")
+    assert table(gate, command) == once
+
+    # A run with other chains, and one whose rules were doubled by hand.
+    gate.run([command, "-t", "mangle", "-A", "OUTPUT", "-p", "udp", "-j", "BTBLOCKER-0"])
+    gate.run([command, "-t", "mangle", "-I", "INPUT", "-j", "BTBLOCKER-0"])
+    act(gate, "Redirect(0, ['FORWARD']).install()")
+    jumps = [line for line in table(gate, command) if line.endswith("-j BTBLOCKER-0")]
+    assert jumps == ["-A FORWARD -j BTBLOCKER-0"]
+
+    act(gate, "Redirect(0).remove()\nRedirect(0).remove()")
+    assert table(gate, command) == untouched
+
+
+@pytest.mark.lab
+def test_two_queues_do_not_meet(gate: Namespace) -> None:
+    act(gate, "Redirect(1).install()")
+    first = table(gate, "iptables")
+    act(gate, "with Redirect(11): pass")
+    assert table(gate, "iptables") == first
+
+
+@pytest.mark.lab
+@COMMAND
+def test_the_printed_commands_do_what_install_does(gate: Namespace, command: str) -> None:
+    gate.run(["sh", "-e", "-c", "\n".join(Redirect(5).rules())])
+    by_hand = table(gate, command)
+    act(gate, "Redirect(5).install()")
+    assert table(gate, command) == by_hand
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("loopback", ["127.0.0.1", "::1"])
+def test_packets_pass_without_a_listener_and_after_the_operators_rules(
+    gate: Namespace, loopback: str
+) -> None:
+    family, command = (
+        (socket.AF_INET6, "ip6tables") if ":" in loopback else (socket.AF_INET, "iptables")
+    )
+    # As an operator clamps the MSS: in mangle, which the queue's verdict would cut short.
+    gate.run([command, "-t", "mangle", "-A", "INPUT", "-p", "udp", "-j", "MARK", "--set-mark", "9"])
+    gate.run([command, "-A", "INPUT", "-m", "mark", "--mark", "9"])
+    act(gate, "Redirect(6).install()")
+    with (
+        gate.call(lambda: socket.socket(family, socket.SOCK_DGRAM)) as receiver,
+        gate.call(lambda: socket.socket(family, socket.SOCK_DGRAM)) as sender,
+    ):
+        receiver.bind((loopback, 0))
+        receiver.settimeout(10)
+        sender.sendto(b"hello", receiver.getsockname()[:2])
+        assert receiver.recv(100) == b"hello"
+    queued = gate.run([command, "-t", "mangle", "-nvxL", "BTBLOCKER-6"]).stdout.splitlines()[3]
+    assert queued.split()[0] == "1"
+    marked = gate.run([command, "-nvxL", "INPUT"]).stdout.splitlines()[2]
+    assert marked.split()[0] == "1"
+
+
+@pytest.mark.lab
+def test_if_ipv6_is_refused_ipv4_is_taken_back(gate: Namespace, tmp_path: Path) -> None:
+    before = {command: table(gate, command) for command in COMMANDS}
+    provide(tmp_path, "iptables", "iptables-restore", "ip6tables")
+    (tmp_path / "ip6tables-restore").symlink_to("/bin/false")
+    refused = act(gate, "Redirect(0).install()", path=str(tmp_path), check=False)
+    assert "UnavailableError: ip6tables-restore refuses the rules of table mangle" in refused
+    assert {command: table(gate, command) for command in COMMANDS} == before
+
+
+@pytest.mark.lab
+def test_without_ip6tables_ipv4_goes_on_with_a_warning(gate: Namespace, tmp_path: Path) -> None:
+    provide(tmp_path, "iptables", "iptables-restore")
+    warning = act(gate, "Redirect(0).install()", path=str(tmp_path))
+    assert "ip6tables is not installed: only IPv4 is redirected" in warning
+    assert "-N BTBLOCKER-0" in table(gate, "iptables")
+    assert "-N BTBLOCKER-0" not in table(gate, "ip6tables")
+    act(gate, "Redirect(0).remove()", path=str(tmp_path))
+    assert "-N BTBLOCKER-0" not in table(gate, "iptables")
+
+
+@pytest.mark.lab
+def test_without_iptables_one_line_says_what_to_install(gate: Namespace, tmp_path: Path) -> None:
+    refused = act(gate, "Redirect(0).install()", path=str(tmp_path), check=False)
+    last = refused.splitlines()[-1]
+    assert last.endswith("iptables is not installed: apt-get install iptables")
+
+
+@pytest.mark.lab
+def test_without_capabilities_iptables_own_reason_is_told(gate: Namespace) -> None:
+    refused = act(gate, "Redirect(0).install()", check=False, prefix=WITHOUT_CAPABILITIES)
+    assert "UnavailableError: iptables refuses" in refused.splitlines()[-1]
+    assert "you must be root" in refused.splitlines()[-1]
+
+
+def provide(folder: Path, *commands: str) -> None:
+    """Let a folder serve as PATH with only these commands of the machine's."""
+    for name in commands:
+        (folder / name).symlink_to(str(shutil.which(name)))

@@ -1,0 +1,189 @@
+"""`python -m tools.bench [queue] [latency] [xdp]`: parses, measures, prints."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import signal
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from tools.lab.topology import Topology
+
+from engine.errors import BtblockerError, UnavailableError
+from tools.bench.consumers import Consumer, accept_loop, btblocker, no_queue
+from tools.bench.measure import Rates, RoundTrips, round_trips, throughput
+from tools.bench.native import build
+from tools.bench.xdp import PacketCost, packet_costs
+
+PARTS = ("queue", "latency", "xdp")
+PACKET_SIZES_B = (200, 1000)
+C_LOOP, BTBLOCKER, NO_QUEUE = "C accept loop", "btblocker", "no queue"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        results = _measure(options)
+    except BtblockerError as err:
+        print(f"bench: {err}", file=sys.stderr)
+        return err.exit_code
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        print(json.dumps(results.as_json(), indent=2))
+    else:
+        results.print()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description="Measure btblocker on this machine.")
+    # argparse checks a default list of choices as if it were one of them.
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="of each figure (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="a run lasts (%(default)s)")
+    parser.add_argument("--flows", type=int, default=64, help="in the UDP blast (%(default)s)")
+    parser.add_argument("--pings", type=int, default=2000, help="in a run (%(default)s)")
+    parser.add_argument(
+        "--baseline", action="store_true", help="leave btblocker out: the limits alone"
+    )
+    parser.add_argument("--json", action="store_true", help="figures of every run, as JSON")
+    return parser
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Results:
+    rates: list[Rates]
+    round_trips: list[RoundTrips]
+    xdp: list[PacketCost]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kernel": platform.release(),
+            "processors": os.cpu_count(),
+            **dataclasses.asdict(self),
+        }
+
+    def print(self) -> None:
+        console = Console(highlight=False)
+        if self.rates:
+            console.print(_rate_table(self.rates))
+        if self.round_trips:
+            console.print(_round_trip_table(self.round_trips))
+        if self.xdp:
+            console.print(_xdp_table(self.xdp))
+
+
+def _measure(options: argparse.Namespace) -> _Results:
+    if os.geteuid() != 0:
+        raise UnavailableError("making network namespaces needs root: try sudo")
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        raise BtblockerError(f"no such part: {', '.join(sorted(unknown))}; there are {PARTS}")
+    parts = set(options.parts or PARTS)
+    if options.baseline:
+        parts.discard("xdp")
+    if len(os.sched_getaffinity(0)) < 2:
+        raise UnavailableError("needs two processors: one sends, the other consumes")
+    consumers: dict[str, Consumer] = {C_LOOP: accept_loop}
+    if not options.baseline:
+        consumers[BTBLOCKER] = btblocker
+
+    rates, trips, costs = [], [], []
+    with (
+        Topology((4,), offloads=False) as topology,
+        Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
+    ):
+        programs = build(topology.folder)
+        if "queue" in parts:
+            steps = options.runs * len(PACKET_SIZES_B) * len(consumers)
+            task = progress.add_task("Packets per second", total=steps)
+            rates = throughput(
+                topology,
+                programs,
+                consumers,
+                packet_sizes_b=PACKET_SIZES_B,
+                flows=options.flows,
+                runs=options.runs,
+                run_s=options.seconds,
+                advance=lambda: progress.advance(task),
+            )
+        if "latency" in parts:
+            all_three = {NO_QUEUE: no_queue, **consumers}
+            pinging = progress.add_task("Round trips", total=options.runs * len(all_three))
+            trips = round_trips(
+                topology,
+                programs,
+                all_three,
+                runs=options.runs,
+                pings=options.pings,
+                advance=lambda: progress.advance(pinging),
+            )
+        if "xdp" in parts:
+            counting = progress.add_task("XDP", total=1)
+            costs = packet_costs(topology)
+            progress.advance(counting)
+    return _Results(rates, trips, costs)
+
+
+def _rate_table(rates: Sequence[Rates]) -> Table:
+    table = Table(title="Packets per second through the queue", title_justify="left")
+    table.add_column("consumer")
+    for column in ("packet", "median", "lowest", "highest", "of the C loop", "sent in vain"):
+        table.add_column(column, justify="right")
+    limits = {rate.packet_b: rate.median for rate in rates if rate.consumer == C_LOOP}
+    for rate in rates:
+        table.add_row(
+            rate.consumer,
+            f"{rate.packet_b} B",
+            f"{rate.median:,.0f}",
+            f"{min(rate.per_second):,.0f}",
+            f"{max(rate.per_second):,.0f}",
+            f"{rate.median / limits[rate.packet_b]:.2f}",
+            f"{statistics.median(rate.lost_share):.0%}",
+        )
+    return table
+
+
+def _round_trip_table(trips: Sequence[RoundTrips]) -> Table:
+    table = Table(title="Round trip of a 200-byte packet at low load", title_justify="left")
+    table.add_column("through")
+    for column in ("p50", "p99", "added p50", "added p99", "lost"):
+        table.add_column(column, justify="right")
+    bare = next(trip for trip in trips if trip.consumer == NO_QUEUE)
+    base = statistics.median(bare.p50_us), statistics.median(bare.p99_us)
+    for trip in trips:
+        p50, p99 = statistics.median(trip.p50_us), statistics.median(trip.p99_us)
+        added = (
+            ("", "") if trip is bare else (f"{p50 - base[0]:+.0f} µs", f"{p99 - base[1]:+.0f} µs")
+        )
+        table.add_row(trip.consumer, f"{p50:.0f} µs", f"{p99:.0f} µs", *added, str(trip.lost))
+    return table
+
+
+def _xdp_table(costs: Sequence[PacketCost]) -> Table:
+    table = Table(title="XDP program, one packet", title_justify="left")
+    table.add_column("packet")
+    table.add_column("IPv4", justify="right")
+    table.add_column("IPv6", justify="right")
+    for case in dict.fromkeys(cost.case for cost in costs):
+        by_version = {cost.ip_version: f"{cost.ns:.0f} ns" for cost in costs if cost.case == case}
+        table.add_row(case, by_version[4], by_version[6])
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

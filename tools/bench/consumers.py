@@ -1,0 +1,85 @@
+"""What takes the packets from the router's queue: nothing, a C loop, or btblocker."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.lab.blocker import run_blocker
+from tools.lab.topology import Program, Topology
+
+from tools.bench.native import Programs
+
+QUEUE_NUMBER = 0
+_COPY_B = 2048
+_RULE = f"FORWARD -p udp -j NFQUEUE --queue-num {QUEUE_NUMBER} --queue-bypass"
+_READY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounters:
+    """The queue's row in /proc/net/netfilter/nfnetlink_queue, since the queue was made."""
+
+    consumed: int
+    """Packets that were handed over and have their verdict."""
+    lost: int
+    """Packets dropped because the queue or the socket's buffer was full."""
+
+
+def queue_counters(program: Program) -> QueueCounters:
+    """Read the counters in the namespace of `program`."""
+    table = Path(f"/proc/{program.process.pid}/net/netfilter/nfnetlink_queue").read_text()
+    for line in table.splitlines():
+        # number, socket, waiting, copy mode and range, two losses, last packet's id, 1
+        words = [int(word) for word in line.split()]
+        if words[0] == QUEUE_NUMBER:
+            waiting, queue_dropped, user_dropped, last_id = words[2], words[5], words[6], words[7]
+            return QueueCounters(last_id - waiting - user_dropped, queue_dropped + user_dropped)
+    return QueueCounters(0, 0)
+
+
+def pin(program: Program, processor: int) -> None:
+    """Keep a program, all its threads, on one processor."""
+    for thread in Path(f"/proc/{program.process.pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {processor})
+
+
+Consumer = Callable[[Topology, Programs], AbstractContextManager[Program | None]]
+
+
+@contextmanager
+def no_queue(topology: Topology, programs: Programs) -> Iterator[None]:
+    """The router alone."""
+    yield None
+
+
+@contextmanager
+def accept_loop(topology: Topology, programs: Programs) -> Iterator[Program]:
+    """A C loop over libnetfilter_queue that accepts and looks at nothing."""
+    program = topology.spawn(
+        topology.router,
+        [programs.accept_loop, str(QUEUE_NUMBER), str(_COPY_B)],
+        name="accept_loop",
+    )
+    program.wait_for(lambda: _bound(program), _READY_TIMEOUT_S)
+    topology.router.run(["iptables", "-w", "-t", "mangle", "-A", *shlex.split(_RULE)])
+    yield program
+    program.require_alive()
+    topology.router.run(["iptables", "-w", "-t", "mangle", "-D", *shlex.split(_RULE)])
+    program.stop()
+
+
+@contextmanager
+def btblocker(topology: Topology, programs: Programs) -> Iterator[Program]:
+    """The daemon as a user runs it, without its XDP tier: nothing is banned here."""
+    with run_blocker(topology, "--xdp-mode", "off") as blocker:
+        yield blocker.program
+
+
+def _bound(program: Program) -> bool:
+    table = Path(f"/proc/{program.process.pid}/net/netfilter/nfnetlink_queue").read_text()
+    return any(int(line.split()[0]) == QUEUE_NUMBER for line in table.splitlines())
