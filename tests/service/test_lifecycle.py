@@ -245,6 +245,20 @@ def _udp(source: str, destination: str, port: int, payload: bytes) -> bytes:
     return header + struct.pack(">HHHH", 6999, port, 8 + len(payload), 0) + payload
 
 
+def test_make_run_blocks(topology: Topology) -> None:
+    program = topology.spawn(
+        topology.router,
+        ["make", "-C", str(ROOT), "run", f"ARGS=--interface {LAN_INTERFACE}"],
+        name="make-run",
+    )
+    program.wait_for(lambda: "btblocker is ready" in program.log.read_text(), 60)
+    with Datagrams(topology) as datagrams:
+        assert datagrams.pass_through()
+        assert not datagrams.pass_through(DHT_PING)
+    program.stop()
+    wait_until(lambda: not _traces(topology), 10, "cleaned up")
+
+
 def test_the_environment_is_heard(topology: Topology) -> None:
     program = topology.spawn(
         topology.router,
