@@ -3,12 +3,15 @@ r"""Hyperscan databases in block mode: the only file that touches the binding.
 Its traps, each seen: a NUL in an expression cuts it, so expressions are printable ASCII
 with `\xHH`; a compile error does not name its expression, so on failure each is compiled
 alone; a callback that returns something true ends the scan with an exception; streaming
-mode crashes the interpreter; two threads must not share a scratch.
+mode crashes the interpreter; two threads must not share a scratch; SINGLEMATCH and
+SOM_LEFTMOST exclude each other; a combination with a negation is reported as soon as it
+holds, though what it denies may come later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Sequence
 
 import hyperscan
 
@@ -23,18 +26,22 @@ class ExpressionError(Exception):
         self.reasons = reasons
 
 
+_ONCE = hyperscan.HS_FLAG_SINGLEMATCH
+_COMBINED = hyperscan.HS_FLAG_COMBINATION | hyperscan.HS_FLAG_SINGLEMATCH
+
+
 def _flags(expression: HsExpression) -> int:
-    flags = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
-    return flags | (hyperscan.HS_FLAG_CASELESS if expression.nocase else 0)
+    nocase = hyperscan.HS_FLAG_CASELESS if expression.nocase else 0
+    return int(hyperscan.HS_FLAG_DOTALL | nocase)
 
 
-def _compile(expressions: Sequence[HsExpression]) -> hyperscan.Database:
+def _compile(regexes: Sequence[str], flags: Sequence[int]) -> hyperscan.Database:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[e.regex.encode("ascii") for e in expressions],
-        ids=list(range(len(expressions))),
-        elements=len(expressions),
-        flags=[_flags(e) for e in expressions],
+        expressions=[regex.encode("ascii") for regex in regexes],
+        ids=list(range(len(regexes))),
+        elements=len(regexes),
+        flags=list(flags),
     )
     return database
 
@@ -54,13 +61,27 @@ class Database:
     scan: Callable[[bytes], list[int]]
     size_bytes: int
 
-    def __init__(self, expressions: Sequence[HsExpression]) -> None:
-        """Compile. Raises ExpressionError that names each refused expression."""
+    def __init__(
+        self,
+        expressions: Sequence[HsExpression],
+        combinations: Sequence[str] = (),
+        quiet: Collection[int] = (),
+    ) -> None:
+        """Compile. Raises ExpressionError that names each refused expression.
+
+        Of `combinations` (`(0 & 1) | 7`, about ids of expressions) the ids follow those of the
+        expressions. They must not deny. What is `quiet` is only seen by them.
+        """
+        regexes = [e.regex for e in expressions] + list(combinations)
+        flags = [
+            _flags(e) | _ONCE | (hyperscan.HS_FLAG_QUIET if position in quiet else 0)
+            for position, e in enumerate(expressions)
+        ] + [_COMBINED] * len(combinations)
         try:
             # Hyperscan refuses to compile nothing.
-            self._hold(_compile(expressions) if expressions else None)
+            self._hold(_compile(regexes, flags) if regexes else None)
         except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
-            raise ExpressionError(_reasons(expressions) or {0: str(error)}) from error
+            raise ExpressionError(_reasons(expressions, _ONCE) or {0: str(error)}) from error
 
     def _hold(self, database: hyperscan.Database | None) -> None:
         self._database = database
@@ -71,11 +92,61 @@ class Database:
         return b"" if self._database is None else hyperscan.dumpb(self._database)
 
     def __setstate__(self, compiled: bytes) -> None:
-        database = None
-        if compiled:
-            database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
-            database.scratch = hyperscan.Scratch(database)
-        self._hold(database)
+        self._hold(_restored(compiled) if compiled else None)
+
+
+class Search:
+    """Where one expression begins in a payload. Costs a scan, so it is for after the trigger.
+
+    Of matches that end at the same offset, only the one that begins first is found.
+    """
+
+    size_bytes: int
+
+    def __init__(self, expression: HsExpression) -> None:
+        """Compile. Raises ExpressionError, with position 0."""
+        leftmost = hyperscan.HS_FLAG_SOM_LEFTMOST
+        try:
+            self._hold(_compile([expression.regex], [_flags(expression) | leftmost]))
+        except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
+            raise ExpressionError(_reasons([expression], leftmost) or {0: str(error)}) from error
+
+    def count(self, payload: bytes, low: int, high: int, limit: int) -> int:
+        """How many offsets from `low` up to before `high` it begins at, `limit` at most.
+
+        It is looked for from `low` on, as if nothing stood before.
+        """
+        low = max(low, 0)
+        width = min(high, len(payload)) - low
+        if width <= 0:
+            return 0
+        starts: set[int] = set()
+
+        def on_match(_id: int, start: int, _end: int, _flags: int, _context: object) -> bool:
+            if start < width:
+                starts.add(start)
+            return len(starts) >= limit
+
+        with contextlib.suppress(hyperscan.ScanTerminated):
+            self._database.scan(payload[low:] if low else payload, on_match)
+        return len(starts)
+
+    def _hold(self, database: hyperscan.Database) -> None:
+        self._database = database
+        self.size_bytes = int(database.size())
+
+    def __getstate__(self) -> bytes:
+        compiled: bytes = hyperscan.dumpb(self._database)
+        return compiled
+
+    def __setstate__(self, compiled: bytes) -> None:
+        self._hold(_restored(compiled))
+
+
+def _restored(compiled: bytes) -> hyperscan.Database:
+    database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
+    database.scratch = hyperscan.Scratch(database)
+    return database
 
 
 def _scan_nothing(_payload: bytes) -> list[int]:
@@ -94,11 +165,11 @@ def _scanner(database: hyperscan.Database) -> Callable[[bytes], list[int]]:
     return scan_payload
 
 
-def _reasons(expressions: Sequence[HsExpression]) -> dict[int, str]:
+def _reasons(expressions: Sequence[HsExpression], mode: int) -> dict[int, str]:
     reasons = {}
     for position, expression in enumerate(expressions):
         try:
-            _compile([expression])
+            _compile([expression.regex], [_flags(expression) | mode])
         except hyperscan.HyperscanError as alone:
             reasons[position] = str(alone.args[0] if alone.args else alone)
         except UnicodeEncodeError:

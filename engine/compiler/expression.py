@@ -39,7 +39,7 @@ def placed(pattern: syntax.Pattern, place: syntax.Expression | syntax.Range | No
         offset = constant(place)
         assert offset is not None
         body = f"^{_any_bytes(offset, offset)}(?:{body})"
-    return HsExpression(body, pattern.nocase, bits * (0.8 if pattern.nocase else 1.0))
+    return HsExpression(body, pattern.nocase, _bits(bits, nocase=pattern.nocase))
 
 
 def pinned(byte_sets: Mapping[int, frozenset[int]]) -> HsExpression:
@@ -51,6 +51,19 @@ def pinned(byte_sets: Mapping[int, frozenset[int]]) -> HsExpression:
         bits += 8 - _log2(len(values))
         position = offset + 1
     return HsExpression("".join(parts), bits=bits)
+
+
+def literal(text: bytes, *, nocase: bool) -> HsExpression:
+    """The expression for a text anywhere."""
+    return HsExpression(_escaped(text), nocase, _bits(8.0 * len(text), nocase=nocase))
+
+
+def _bits(bits: float, *, nocase: bool) -> float:
+    return bits * (0.8 if nocase else 1.0)
+
+
+def _escaped(text: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in text)
 
 
 def _log2(count: int) -> float:
@@ -82,7 +95,7 @@ def byte_class(values: frozenset[int]) -> str:
 def _body(body: syntax.TextBody | syntax.HexBody | syntax.RegexBody) -> tuple[str, float]:
     match body:
         case syntax.TextBody(value=value):
-            return "".join(f"\\x{byte:02x}" for byte in value), 8.0 * len(value)
+            return _escaped(value), 8.0 * len(value)
         case syntax.HexBody(items=items):
             return _hex(items)
         case syntax.RegexBody(expression=expression):

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
 from engine.compiler.expression import HsExpression, placed
-from engine.compiler.normal import normalise
+from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
-from engine.compiler.trigger import find_trigger
 from engine.fields import Context
-from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
 from engine.language.form import Then
-
-# Below this an innocent packet runs Python too often; a pattern of three bytes has 24.
-WEAK_TRIGGER_BITS = 24
+from engine.language.lists import Lists
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A signature ready to run: what names it, what decides it, what follows.
 
-    Without a predicate the match of its trigger is the answer.
+    Without a predicate the match of its trigger, or of its combination, is the answer.
     """
 
     id: str
     rev: int
     then: Then
     predicate: Predicate | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A signature on its way to a rule."""
-
-    signature: Signature
-    condition: syntax.Expression
-    trigger: frozenset[HsExpression]
-    expressions: tuple[HsExpression, ...]
-
-    @property
-    def decided_by_trigger(self) -> bool:
-        return not self.signature.always and _is_alternative(self.condition)
 
 
 class Bank:
@@ -55,30 +37,40 @@ class Bank:
     `decide` must run.
     """
 
-    def __init__(self, plans: Sequence[_Plan]) -> None:
+    def __init__(self, plans: Sequence[Plan], lists: Lists) -> None:
         """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
-        self.database = Database(expressions)
-        self._triggered: list[list[int]] = [[] for _ in expressions]
-        self._always: list[int] = []
+        combinations: dict[str, int] = {}
+        heard: set[int] = set()
+        triggered: list[tuple[int, int]] = []
         rules = []
         for position, plan in enumerate(plans):
-            signature = plan.signature
-            predicate = None
-            if not plan.decided_by_trigger:
-                predicate = compile_predicate(signature.id, plan.condition, signature.patterns, ids)
-            rules.append(Rule(signature.id, signature.rev, signature.then, predicate))
-            if signature.always:
-                self._always.append(position)
+            signature, formula, predicate = plan.signature, plan.formula, None
+            if formula is None:
+                heard.update(ids[expression] for expression in plan.expressions)
+                triggers: Iterable[int] = [ids[expression] for expression in plan.trigger]
+                predicate = compile_predicate(
+                    signature.id, plan.condition, signature.patterns, ids, plan.searches, lists
+                )
+            elif formula.is_alternative:
+                triggers = {ids[expression] for expression in formula.terms()}
+                heard.update(triggers)
             else:
-                for expression in plan.trigger:
-                    self._triggered[ids[expression]].append(position)
+                written = formula.written(ids)
+                triggers = [len(ids) + combinations.setdefault(written, len(combinations))]
+            triggered += [(trigger, position) for trigger in triggers]
+            rules.append(Rule(signature.id, signature.rev, signature.then, predicate))
+        self.database = Database(expressions, list(combinations), set(ids.values()) - heard)
+        self._triggered: list[list[int]] = [[] for _ in range(len(ids) + len(combinations))]
+        for trigger, position in triggered:
+            self._triggered[trigger].append(position)
+        self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
         self.needs_every_packet = bool(self._always)
 
     @staticmethod
-    def expressions(plans: Sequence[_Plan]) -> list[HsExpression]:
+    def expressions(plans: Sequence[Plan]) -> list[HsExpression]:
         """The distinct expressions of the plans, in the order that gives them their ids."""
         distinct: dict[HsExpression, None] = {}
         for plan in plans:
@@ -108,23 +100,29 @@ class RuleSet:
     """
 
     def __init__(
-        self, signatures: Sequence[Signature], warnings: Sequence[Diagnostic] = ()
+        self,
+        signatures: Sequence[Signature],
+        warnings: Sequence[Diagnostic] = (),
+        lists: Lists | None = None,
     ) -> None:
         """Compile checked signatures. Raises SignatureError with every diagnostic.
 
-        `warnings` are those found so far, kept with the ones found here.
+        `warnings` are those found so far, kept with the ones found here; `lists` are what the
+        conditions ask for by `@name`.
         """
         diagnostics = list(warnings)
-        plans: dict[tuple[str, str], list[_Plan]] = {
+        plans: dict[tuple[str, str], list[Plan]] = {
             ("udp", "packet"): [],
             ("tcp", "stream"): [],
             ("tcp", "packet"): [],
         }
         for signature in signatures:
-            plan = _plan(signature, diagnostics)
+            plan = make_plan(signature, diagnostics)
             if plan is not None:
                 plans[signature.transport, signature.inspect].append(plan)
-        banks = {kind: _bank(of_kind, diagnostics) for kind, of_kind in plans.items()}
+        banks = {
+            kind: _bank(of_kind, lists or Lists({}), diagnostics) for kind, of_kind in plans.items()
+        }
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(signatures)
@@ -158,97 +156,28 @@ class RuleSet:
         return self.tcp_stream if signature.inspect == "stream" else self.tcp_packet
 
 
-def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
-    condition = normalise(signature.condition)
-    trigger = find_trigger(condition, signature.patterns)
-
-    def report(code: str, message: str, hint: str) -> None:
-        span = signature.condition.span
-        diagnostics.append(Diagnostic(code, message, signature.source, span, hint))
-
-    if signature.always:
-        return _Plan(
-            signature,
-            condition,
-            frozenset(),
-            tuple(_placements(signature, condition)),
-        )
-    if trigger is None:
-        report(
-            "S020",
-            "nothing in the bytes must match for this to be true",
-            "require a pattern or bytes at a fixed offset, or say `prefilter: none`",
-        )
-        return None
-    if not trigger.expressions:
-        report("S020", "this can never be true", "it asks two things of a byte, or too much of one")
-        return None
-    if trigger.bits < WEAK_TRIGGER_BITS:
-        report(
-            "S102",
-            f"the trigger pins only {trigger.bits:.0f} bits",
-            "a longer pattern spares innocent packets",
-        )
-    return _Plan(
-        signature,
-        condition,
-        trigger.expressions,
-        (*trigger.expressions, *_placements(signature, condition)),
-    )
-
-
-def _placements(signature: Signature, condition: syntax.Expression) -> list[HsExpression]:
-    """Every expression that the predicate of a normalised condition asks about."""
-    return [placed(*p) for p in placed_patterns(condition, signature.patterns)]
-
-
-def _is_alternative(condition: syntax.Expression) -> bool:
-    """Whether a condition is true as soon as one of its placements matches."""
-    match condition:
-        case syntax.Match():
-            return True
-        case syntax.Of(quantity=quantity):
-            return quantity in ("any", 1)
-        case syntax.Or(operands=operands):
-            return all(_is_alternative(operand) for operand in operands)
-        case _:
-            return False
-
-
-def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic]) -> Bank:
+def _bank(plans: Sequence[Plan], lists: Lists, diagnostics: list[Diagnostic]) -> Bank:
     try:
-        return Bank(plans)
+        return Bank(plans, lists)
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
-        for position, reason in error.reasons.items():
-            expression = expressions[position]
-            diagnostics.extend(
-                _refused(plan, expression, reason)
-                for plan in plans
-                if expression in plan.expressions
-            )
-        return Bank([])
+        reasons = {expressions[position]: reason for position, reason in error.reasons.items()}
+        for plan in plans:
+            diagnostics += [
+                _refused(plan, expression, reasons[expression])
+                for expression in dict.fromkeys(plan.expressions)
+                if expression in reasons
+            ]
+        return Bank([], lists)
 
 
-def _refused(plan: _Plan, expression: HsExpression, reason: str) -> Diagnostic:
+def _refused(plan: Plan, expression: HsExpression, reason: str) -> Diagnostic:
     """Name the pattern behind an expression that Hyperscan does not take."""
     signature = plan.signature
     for pattern, place in placed_patterns(plan.condition, signature.patterns):
         if expression == placed(pattern, place):
-            reason, hint = _IN_OUR_WORDS.get(reason, (reason, ""))
-            message = f"`{pattern.name}`: {reason}"
-            return Diagnostic("S019", message, signature.source, pattern.span, hint)
+            return refused(signature, pattern, reason)
+    for pattern in signature.patterns:
+        if expression == placed(pattern, None):
+            return refused(signature, pattern, reason)
     return Diagnostic("S019", reason, signature.source, signature.condition.span)
-
-
-# Reasons of Hyperscan's that its own words do not make plain.
-_IN_OUR_WORDS = {
-    "Pattern matches empty buffer; use HS_FLAG_ALLOWEMPTY to enable support.": (
-        "this matches where nothing stands",
-        "require at least one byte",
-    ),
-    "Zero-width assertions are not supported.": (
-        "what does not take up bytes (`(?=`, `(?!`, `(?<`) is not supported",
-        "say it in `when`, with another pattern",
-    ),
-}

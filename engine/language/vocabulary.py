@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 
 class Type(StrEnum):
@@ -22,12 +22,30 @@ class Type(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Implied:
+    """A regular expression, in Hyperscan's dialect, that matches wherever a field is known.
+
+    `bits` says how much it tells, as in `HsExpression`. What few packets match but those of
+    the protocol itself has VIEW_BITS: enough to be a trigger, less than any longer text.
+    """
+
+    regex: str
+    bits: float
+
+
+VIEW_BITS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """A name a condition can use.
 
     `read(context, *arguments)` gives the value, or None when the packet does not have it
     (a read past the end, a view of another protocol): unknown, in the language's logic.
     `certain` fields are never unknown. `transports` limits where the name makes sense.
+    `implied` must match for the field to be known. A text field is `quoted` if its value
+    stands in the payload as it is, or but for upper and lower case ("nocase"); otherwise
+    `spell` may tell how a whole value stands there, upper and lower case aside.
     """
 
     name: str
@@ -37,6 +55,9 @@ class Field:
     parameters: tuple[tuple[str, Type], ...] = ()
     certain: bool = False
     transports: frozenset[str] = frozenset({"tcp", "udp"})
+    implied: Implied | None = None
+    quoted: Literal["exact", "nocase"] | None = None
+    spell: Callable[[bytes], bytes | None] | None = None
 
     @property
     def signature(self) -> str:
