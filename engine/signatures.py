@@ -1,7 +1,8 @@
-"""From a folder of signature files to a RuleSet."""
+"""From a folder of signature files, with its lists and variables, to a RuleSet."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
@@ -9,69 +10,116 @@ from engine.fields import VOCABULARY
 from engine.language.checker import check
 from engine.language.diagnostics import (
     Diagnostic,
+    MistakeError,
     SignatureError,
     Source,
     Span,
     has_errors,
 )
 from engine.language.document import Signature, read
+from engine.language.lists import MAX_LIST_B, Lists
+from engine.language.variables import Filling, read_variables
 
 MAX_FILE_B = 1024 * 1024
+VARIABLES = "vars.yaml"
+LISTS = "lists"
 
 _START = Span(1, 1, 1, 2)
 
 
 def load(directory: Path) -> RuleSet:
-    """Compile every `*.yaml` below `directory`.
+    """Compile every `*.yaml` below `directory`, with `vars.yaml` and `lists/*.txt` in it.
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
     RuleSet; the signatures' own tests are not run here (`RuleSet.self_test`).
     """
     signatures: list[Signature] = []
-    sources, diagnostics = _sources(directory)
+    diagnostics: list[Diagnostic] = []
+    sources = _sources(directory, diagnostics)
+    lists = _lists(directory / LISTS, diagnostics)
+    filling = _variables(directory / VARIABLES, diagnostics)
     for source in sources:
         found, mistakes = read(source)
         diagnostics += mistakes
-        for signature in found:
+        for written in found:
+            try:
+                filled = filling.fill(written.condition, source)
+            except MistakeError as mistake:
+                diagnostics.append(mistake.diagnostic)
+                continue
+            if filled is None:  # told at the variable
+                continue
+            signature = replace(written, condition=filled)
             diagnostics += check(
                 signature.patterns,
                 signature.condition,
                 transport=signature.transport,
                 vocabulary=VOCABULARY,
                 source=source,
+                lists=lists,
+                variables=filling.names,
             )
-        signatures += found
+            signatures.append(signature)
     diagnostics += _duplicate_ids(signatures)
+    diagnostics += lists.diagnostics
+    if not has_errors(diagnostics):  # a signature left out may be the one that uses them
+        diagnostics += [*filling.unused(), *lists.unused()]
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
     if not signatures:
         raise _refused(directory, f"no signature in `{directory}`: every file is empty")
-    return RuleSet(signatures, warnings=diagnostics)
+    return RuleSet(signatures, warnings=diagnostics, lists=lists)
 
 
-def _sources(directory: Path) -> tuple[list[Source], list[Diagnostic]]:
-    """The files that can be read, and what is wrong with the others."""
+def _sources(directory: Path, diagnostics: list[Diagnostic]) -> list[Source]:
+    """The signature files that can be read."""
     if not directory.is_dir():
         raise _refused(directory, f"there is no signature folder `{directory}`")
-    paths = sorted(path for path in directory.rglob("*.yaml") if path.is_file())
+    paths = sorted(
+        path
+        for path in directory.rglob("*.yaml")
+        if path.is_file() and path != directory / VARIABLES
+    )
     if not paths:
         raise _refused(directory, f"no `*.yaml` file in `{directory}`")
-    sources: list[Source] = []
-    refused: list[Diagnostic] = []
-    for path in paths:
-        try:
-            if path.stat().st_size > MAX_FILE_B:
-                message = f"{path} is longer than {MAX_FILE_B} bytes; split it"
-                refused.append(Diagnostic("S023", message, Source(path, ""), _START))
-            else:
-                sources.append(Source(path, path.read_text("utf-8")))
-        except OSError as error:
-            message = f"{path} cannot be read: {error.strerror}"
-            refused.append(Diagnostic("S009", message, Source(path, ""), _START))
-        except UnicodeDecodeError as error:
-            message = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
-            refused.append(Diagnostic("S009", message, Source(path, ""), _START))
-    return sources, refused
+    return [s for path in paths if (s := _source(path, MAX_FILE_B, diagnostics)) is not None]
+
+
+def _lists(directory: Path, diagnostics: list[Diagnostic]) -> Lists:
+    found = {
+        path.stem: _source(path, MAX_LIST_B, diagnostics)
+        for path in sorted(directory.glob("*.txt"))
+        if path.is_file()
+    }
+    # One that cannot be read is told once, not again at each of its uses.
+    return Lists({n: s or Source(directory / f"{n}.txt", "") for n, s in found.items()})
+
+
+def _variables(path: Path, diagnostics: list[Diagnostic]) -> Filling:
+    source = _source(path, MAX_FILE_B, diagnostics) if path.exists() else None
+    if source is None:
+        return Filling({}, VOCABULARY)
+    variables, mistakes = read_variables(source, VOCABULARY)
+    diagnostics += mistakes
+    return Filling(variables, VOCABULARY)
+
+
+def _source(path: Path, max_b: int, diagnostics: list[Diagnostic]) -> Source | None:
+    """A file's text; None, and why, where it cannot be read."""
+
+    def refuse(code: str, message: str) -> None:
+        diagnostics.append(Diagnostic(code, message, Source(path, ""), _START))
+
+    try:
+        if path.stat().st_size > max_b:
+            refuse("S023", f"{path} is longer than {max_b} bytes; split it")
+            return None
+        return Source(path, path.read_text("utf-8"))
+    except OSError as error:
+        refuse("S009", f"{path} cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        refuse("S009", f"{path} is not UTF-8: {error.reason} at byte {error.start}")
+    return None
 
 
 def _refused(path: Path, reason: str) -> SignatureError:

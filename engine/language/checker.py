@@ -31,7 +31,8 @@ def check(
     """
     checker = _Checker(patterns, transport, vocabulary, source, lists or Lists({}), variables)
     checker.check(condition)
-    return checker.diagnostics
+    # Each entry of a variable stands at the same place.
+    return list(dict.fromkeys(checker.diagnostics))
 
 
 def static_type(expression: syntax.Expression, vocabulary: Vocabulary) -> Type:
@@ -127,6 +128,7 @@ class _Checker:
         self._vocabulary = vocabulary
         self._source = source
         self._lists = lists
+        self._variables = variables
         self._names = (*vocabulary, *variables)
         self._used: set[str] = set()
 
@@ -206,6 +208,9 @@ class _Checker:
                 return Type.TRUTH
 
     def _term(self, term: syntax.Term) -> Type | None:
+        if term.name in self._variables:
+            self._report("S013", f"`{term.name}` is a list", term.span, "write `in` before it")
+            return None
         field = self._vocabulary.get(term.name)
         if field is None:
             hint = nearest(term.name, self._names)
@@ -274,7 +279,9 @@ class _Checker:
             case syntax.ListReference() as reference:
                 self._list(reference, operand)
             case syntax.Term(name=name, span=span):
-                hint = nearest(name, self._names)
+                hint = nearest(name, self._variables)
+                if name in self._variables:
+                    hint = f"`{name}` holds no {'network' if operand is Type.ADDRESS else 'list'}"
                 self._report("S013", "a range, list or network is needed here", span, hint)
 
     def _list(self, reference: syntax.ListReference, operand: Type | None) -> None:

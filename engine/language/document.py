@@ -23,16 +23,10 @@ from engine.language.diagnostics import (
 from engine.language.form import SignatureForm, Then
 from engine.language.parser import parse_condition, parse_patterns
 from engine.language.payload import read_payload
+from engine.language.yaml_nodes import documents, plain_values, span_of
 
 # Of one file; what follows more mistakes is not read.
 MAX_MISTAKES = 100
-MAX_YAML_DEPTH = 16
-# Numbers and the like are shorter. YAML 1.1 reads `1:2:3` in base 60, and takes time over it
-# that grows with the square of its length.
-_MAX_PLAIN_VALUE = 64
-
-# libyaml's parser where it is built in; both give the same marks.
-_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +58,7 @@ class Signature:
 
 def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
     """The signatures of one file and every diagnostic; signatures with errors are left out."""
-    nodes, diagnostics = _documents(source)
+    nodes, diagnostics = documents(source)
     signatures = []
     for node in nodes:
         document = _Document(source, node)
@@ -74,66 +68,9 @@ def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
             signatures.append(signature)
         if sum(d.severity == "error" for d in diagnostics) >= MAX_MISTAKES:
             message = f"{MAX_MISTAKES} mistakes are enough; what follows was not read"
-            diagnostics.append(Diagnostic("S023", message, source, _span(node)))
+            diagnostics.append(Diagnostic("S023", message, source, span_of(node)))
             break
     return signatures, diagnostics
-
-
-def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
-    """Compose the YAML documents of a file.
-
-    Aliases, anchors and tags are refused from the event stream, before any of them can be
-    followed, and nesting is bounded there too: composing recurses.
-    """
-
-    def refuse(code: str, message: str, mark: Any, hint: str = "") -> Diagnostic:
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        return Diagnostic(code, message, source, Span(line, column, line, column + 1), hint)
-
-    depth = 0
-    try:
-        for event in yaml.parse(source.text, Loader=_Loader):
-            mark = event.start_mark
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                hint = "write the value out"
-                return [], [refuse("S002", "anchors and aliases are not used here", mark, hint)]
-            if getattr(event, "tag", None):
-                hint = "quote a value to make it a text"
-                return [], [refuse("S002", "tags are not used here", mark, hint)]
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > MAX_YAML_DEPTH:
-                    return [], [refuse("S023", f"nested more than {MAX_YAML_DEPTH} deep", mark)]
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-        nodes = [n for n in yaml.compose_all(source.text, Loader=_Loader) if not _is_empty(n)]
-    except yaml.MarkedYAMLError as error:
-        problem = ", ".join(filter(None, [error.context, error.problem]))
-        mark = error.problem_mark or error.context_mark
-        hint = ""
-        if mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == "\t":
-            hint = "indent with spaces"
-        elif mark and error.context_mark and error.context_mark.line != mark.line:
-            hint = f"it began in line {error.context_mark.line + 1}"
-        return [], [refuse("S001", problem, mark, hint)]
-    except yaml.YAMLError:
-        # Only characters are refused without a place.
-        found = yaml.reader.Reader.NON_PRINTABLE.search(source.text)
-        before = source.text[: found.start() if found else 0].split("\n")
-        span = Span(len(before), len(before[-1]) + 1, len(before), len(before[-1]) + 2)
-        return [], [Diagnostic("S001", "control characters are not allowed", source, span)]
-    return nodes, []
-
-
-def _is_empty(node: yaml.Node | None) -> bool:
-    return node is None or (isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~"))
-
-
-def _span(node: yaml.Node) -> Span:
-    start, end = node.start_mark, node.end_mark
-    if end.line != start.line:  # a block: point at where it begins
-        return Span(start.line + 1, start.column + 1, start.line + 1, start.column + 2)
-    return Span(start.line + 1, start.column + 1, end.line + 1, end.column + 1)
 
 
 class _Document:
@@ -143,14 +80,13 @@ class _Document:
         self.diagnostics: list[Diagnostic] = []
         self._source = source
         self._root = root
-        self._constructor = yaml.constructor.SafeConstructor()
 
     def signature(self) -> Signature | None:
-        values = self._values(self._root)
+        values = plain_values(self._source, self._root, self.diagnostics)
         if has_errors(self.diagnostics):
             return None
         if not isinstance(values, dict):
-            self._report("S006", "a signature is a mapping: `id: ...`", _span(self._root))
+            self._report("S006", "a signature is a mapping: `id: ...`", span_of(self._root))
             return None
         try:
             form = SignatureForm.model_validate(values)
@@ -171,7 +107,7 @@ class _Document:
         default = "stream" if form.scope.transport == "tcp" else "packet"
         inspect = form.scope.inspect or default
         if (form.scope.transport, inspect) == ("udp", "stream"):
-            span = _span(self._node("scope", "inspect"))
+            span = span_of(self._node("scope", "inspect"))
             self._report("S006", "udp has no streams", span, "use `inspect: packet`")
         return Signature(
             id=form.id,
@@ -185,32 +121,11 @@ class _Document:
             then=form.then,
             tests=tests,
             source=self._source,
-            span=_span(self._node("id")),
+            span=span_of(self._node("id")),
         )
 
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
         self.diagnostics.append(Diagnostic(code, message, self._source, span, hint))
-
-    def _values(self, node: yaml.Node) -> Any:
-        """Plain values from nodes; duplicate and non-text keys are reported."""
-        if isinstance(node, yaml.ScalarNode):
-            if len(node.value) > _MAX_PLAIN_VALUE:  # text, whatever YAML makes of it
-                return node.value
-            try:
-                return self._constructor.construct_object(node)
-            except (yaml.YAMLError, ValueError, OverflowError):
-                return node.value
-        if isinstance(node, yaml.SequenceNode):
-            return [self._values(item) for item in node.value]
-        values: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._report("S006", "a key is a word", _span(key))
-            elif key.value in values:
-                self._report("S003", f"`{key.value}` stands twice", _span(key))
-            else:
-                values[key.value] = self._values(value)
-        return values
 
     def _node(self, *path: str | int) -> yaml.Node:
         """The node at a path of keys and indices, or the deepest that exists on the way."""
@@ -231,10 +146,10 @@ class _Document:
         if isinstance(parent, yaml.MappingNode):
             for key, _ in parent.value:
                 if key.value == path[-1]:
-                    return _span(key)
+                    return span_of(key)
             if parent.value:
-                return _span(parent.value[0][0])
-        return _span(parent)
+                return span_of(parent.value[0][0])
+        return span_of(parent)
 
     def _report_problem(self, problem: Any) -> None:
         """Put one of pydantic's findings into our words."""
@@ -252,10 +167,12 @@ class _Document:
                 self._report("S004", f"unknown key {name}", self._key_span(*path), hint)
             case "model_type":
                 hint = "write `{key: value, ...}`"
-                self._report("S006", f"{name}: a mapping is needed", _span(self._node(*path)), hint)
+                self._report(
+                    "S006", f"{name}: a mapping is needed", span_of(self._node(*path)), hint
+                )
             case _:
                 message = message[:1].lower() + message[1:]
-                self._report("S006", f"{name}: {message}", _span(self._node(*path)))
+                self._report("S006", f"{name}: {message}", span_of(self._node(*path)))
 
     def _literal_block(self, key: str) -> Fragment | None:
         node = self._node(key)
@@ -263,7 +180,7 @@ class _Document:
             self._report(
                 "S007",
                 f"`{key}` must be a literal block",
-                _span(node),
+                span_of(node),
                 f"write `{key}: |` and the text indented below it",
             )
             return None
@@ -295,9 +212,9 @@ class _Document:
             fragment = Fragment(self._source, test.payload, line, column)
             # Only where YAML left the text as it is written are places in it places in the file.
             as_written = self._source.line(line)[column - 1 :].startswith(test.payload)
-            payload = self._parsed(read_payload, fragment, None if as_written else _span(node))
+            payload = self._parsed(read_payload, fragment, None if as_written else span_of(node))
             if payload is not None:
-                yield SignatureTest(payload, test.expect == "match", _span(node))
+                yield SignatureTest(payload, test.expect == "match", span_of(node))
 
     def _parsed(self, parse: Any, fragment: Fragment, place: Span | None = None) -> Any:
         """What `parse` makes of a text; None after a mistake, put at `place` if there is one."""

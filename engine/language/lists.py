@@ -18,8 +18,9 @@ from engine.language.vocabulary import Type
 MAX_LIST_B = 16 * 1024 * 1024
 MAX_ENTRY_B = 255
 # Of one list; what follows more mistakes is not read.
-MAX_MISTAKES = 20
+MAX_MISTAKES = 10
 
+_UNUSED = "name it in a condition, or take it out"
 _COMMENT = re.compile(r"(?:^|\s)#")
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|0|[1-9][0-9]{0,19}")
 
@@ -84,7 +85,7 @@ class Lists:
         """A warning for each list that nothing asked for."""
         used = {name for name, _ in self._read}
         return [
-            Diagnostic("S103", f"`@{name}` is never used", source, Span(1, 1, 1, 2))
+            Diagnostic("S103", f"`@{name}` is never used", source, Span(1, 1, 1, 2), _UNUSED)
             for name, source in sorted(self.sources.items())
             if name not in used
         ]
