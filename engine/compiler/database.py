@@ -4,14 +4,13 @@ Its traps, each seen: a NUL in an expression cuts it, so expressions are printab
 with `\xHH`; a compile error does not name its expression, so on failure each is compiled
 alone; a callback that returns something true ends the scan with an exception; streaming
 mode crashes the interpreter; two threads must not share a scratch; SINGLEMATCH and
-SOM_LEFTMOST exclude each other; a combination with a negation is reported as soon as it
-holds, though what it denies may come later.
+SOM_LEFTMOST exclude each other.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import hyperscan
 
@@ -27,21 +26,21 @@ class ExpressionError(Exception):
 
 
 _ONCE = hyperscan.HS_FLAG_SINGLEMATCH
-_COMBINED = hyperscan.HS_FLAG_COMBINATION | hyperscan.HS_FLAG_SINGLEMATCH
+_LEFTMOST = hyperscan.HS_FLAG_SOM_LEFTMOST
 
 
-def _flags(expression: HsExpression) -> int:
+def _flags(expression: HsExpression, mode: int) -> int:
     nocase = hyperscan.HS_FLAG_CASELESS if expression.nocase else 0
-    return int(hyperscan.HS_FLAG_DOTALL | nocase)
+    return int(hyperscan.HS_FLAG_DOTALL | mode | nocase)
 
 
-def _compile(regexes: Sequence[str], flags: Sequence[int]) -> hyperscan.Database:
+def _compile(expressions: Sequence[HsExpression], mode: int) -> hyperscan.Database:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[regex.encode("ascii") for regex in regexes],
-        ids=list(range(len(regexes))),
-        elements=len(regexes),
-        flags=list(flags),
+        expressions=[e.regex.encode("ascii") for e in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[_flags(e, mode) for e in expressions],
     )
     return database
 
@@ -61,25 +60,11 @@ class Database:
     scan: Callable[[bytes], list[int]]
     size_bytes: int
 
-    def __init__(
-        self,
-        expressions: Sequence[HsExpression],
-        combinations: Sequence[str] = (),
-        quiet: Collection[int] = (),
-    ) -> None:
-        """Compile. Raises ExpressionError that names each refused expression.
-
-        Of `combinations` (`(0 & 1) | 7`, about ids of expressions) the ids follow those of the
-        expressions. They must not deny. What is `quiet` is only seen by them.
-        """
-        regexes = [e.regex for e in expressions] + list(combinations)
-        flags = [
-            _flags(e) | _ONCE | (hyperscan.HS_FLAG_QUIET if position in quiet else 0)
-            for position, e in enumerate(expressions)
-        ] + [_COMBINED] * len(combinations)
+    def __init__(self, expressions: Sequence[HsExpression]) -> None:
+        """Compile. Raises ExpressionError that names each refused expression."""
         try:
             # Hyperscan refuses to compile nothing.
-            self._hold(_compile(regexes, flags) if regexes else None)
+            self._hold(_compile(expressions, _ONCE) if expressions else None)
         except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
             raise ExpressionError(_reasons(expressions, _ONCE) or {0: str(error)}) from error
 
@@ -105,11 +90,10 @@ class Search:
 
     def __init__(self, expression: HsExpression) -> None:
         """Compile. Raises ExpressionError, with position 0."""
-        leftmost = hyperscan.HS_FLAG_SOM_LEFTMOST
         try:
-            self._hold(_compile([expression.regex], [_flags(expression) | leftmost]))
+            self._hold(_compile([expression], _LEFTMOST))
         except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
-            raise ExpressionError(_reasons([expression], leftmost) or {0: str(error)}) from error
+            raise ExpressionError(_reasons([expression], _LEFTMOST) or {0: str(error)}) from error
 
     def count(self, payload: bytes, low: int, high: int, limit: int) -> int:
         """How many offsets from `low` up to before `high` it begins at, `limit` at most.
@@ -169,7 +153,7 @@ def _reasons(expressions: Sequence[HsExpression], mode: int) -> dict[int, str]:
     reasons = {}
     for position, expression in enumerate(expressions):
         try:
-            _compile([expression.regex], [_flags(expression) | mode])
+            _compile([expression], mode)
         except hyperscan.HyperscanError as alone:
             reasons[position] = str(alone.args[0] if alone.args else alone)
         except UnicodeEncodeError:

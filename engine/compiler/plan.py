@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.compiler.combination import Formula, find_formula
+from engine.compiler.clauses import Clauses, find_clauses
 from engine.compiler.database import ExpressionError, Search
 from engine.compiler.expression import HsExpression, placed
 from engine.compiler.normal import normalise
@@ -26,21 +26,21 @@ class Plan:
     """A signature on its way to a rule.
 
     `trigger` are the expressions of which one must match, none where it runs on every packet;
-    `formula` decides by itself, and then there is no predicate; `expressions` are all that the
-    database must have; `searches` are, by name, of patterns that are counted or sought.
+    `clauses` decide by themselves, and then there is no predicate; `expressions` are all that
+    the database must have; `searches` are, by name, of patterns that are counted or sought.
     """
 
     signature: Signature
     condition: syntax.Expression
     trigger: frozenset[HsExpression]
-    formula: Formula | None
+    clauses: Clauses | None
     expressions: tuple[HsExpression, ...]
     searches: Mapping[str, Search]
 
     @property
     def reasons(self) -> list[str]:
         """Why patterns do not decide it, in the author's words; empty where they do."""
-        if self.formula is not None:
+        if self.clauses is not None:
             return []
         if self.signature.always:
             return ["prefilter: none"]
@@ -55,8 +55,6 @@ def _reasons(condition: syntax.Expression) -> list[str]:
                 found.append(name)
             case syntax.Count(pattern=name):
                 found.append(f"count({name})")
-            case syntax.Not(operand=syntax.Match() | syntax.Of()):
-                found.append("not")
             case syntax.Match(place=place) | syntax.Of(place=place) if not is_constant(place):
                 found.append("a computed place")
     return found
@@ -82,8 +80,11 @@ def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | Non
             "require a pattern or bytes at a fixed offset, or say `prefilter: none`",
         )
         return None
-    if not trigger.expressions:
-        report("S020", "this can never be true", "it asks two things of a byte, or too much of one")
+    clauses = find_clauses(condition, signature.patterns)
+    if not trigger.expressions or clauses == ():
+        hint = "it asks two things of a byte, or too much of one"
+        hint = "it denies what it asks for" if trigger.expressions else hint
+        report("S020", "this can never be true", hint)
         return None
     if trigger.bits < WEAK_TRIGGER_BITS:
         report(
@@ -91,9 +92,8 @@ def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | Non
             f"the trigger pins only {trigger.bits:.0f} bits",
             "a longer pattern spares innocent packets",
         )
-    formula = find_formula(condition, signature.patterns)
-    expressions = placements if formula else [*trigger.expressions, *placements]
-    return Plan(signature, condition, trigger.expressions, formula, tuple(expressions), searches)
+    expressions = (*trigger.expressions, *placements)
+    return Plan(signature, condition, trigger.expressions, clauses, expressions, searches)
 
 
 def _searches(

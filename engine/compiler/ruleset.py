@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from engine.compiler.clauses import Clause, numbered, trigger_decides
 from engine.compiler.database import Database, ExpressionError
 from engine.compiler.expression import HsExpression, placed
 from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
+from engine.compiler.statistics import collect
 from engine.fields import Context
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
@@ -20,13 +22,21 @@ from engine.language.lists import Lists
 class Rule:
     """A signature ready to run: what names it, what decides it, what follows.
 
-    Without a predicate the match of its trigger, or of its combination, is the answer.
+    Without a predicate it is true when one of its clauses is, and without clauses as soon as
+    its trigger has matched.
     """
 
     id: str
     rev: int
     then: Then
+    clauses: tuple[Clause[int], ...]
     predicate: Predicate | None
+
+    def is_true(self, context: Context, hits: Set[int]) -> bool:
+        """Whether it is, once triggered, for a buffer in which `hits` matched."""
+        if self.predicate is not None:
+            return self.predicate.when(context, hits)
+        return not self.clauses or any(clause.holds(hits) for clause in self.clauses)
 
 
 class Bank:
@@ -41,30 +51,21 @@ class Bank:
         """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
-        combinations: dict[str, int] = {}
-        heard: set[int] = set()
-        triggered: list[tuple[int, int]] = []
+        self.database = Database(expressions)
+        self._triggered: list[list[int]] = [[] for _ in expressions]
         rules = []
         for position, plan in enumerate(plans):
-            signature, formula, predicate = plan.signature, plan.formula, None
-            if formula is None:
-                heard.update(ids[expression] for expression in plan.expressions)
-                triggers: Iterable[int] = [ids[expression] for expression in plan.trigger]
+            signature, predicate = plan.signature, None
+            clauses: tuple[Clause[int], ...] = ()
+            if plan.clauses is None:
                 predicate = compile_predicate(
                     signature.id, plan.condition, signature.patterns, ids, plan.searches, lists
                 )
-            elif formula.is_alternative:
-                triggers = {ids[expression] for expression in formula.terms()}
-                heard.update(triggers)
-            else:
-                written = formula.written(ids)
-                triggers = [len(ids) + combinations.setdefault(written, len(combinations))]
-            triggered += [(trigger, position) for trigger in triggers]
-            rules.append(Rule(signature.id, signature.rev, signature.then, predicate))
-        self.database = Database(expressions, list(combinations), set(ids.values()) - heard)
-        self._triggered: list[list[int]] = [[] for _ in range(len(ids) + len(combinations))]
-        for trigger, position in triggered:
-            self._triggered[trigger].append(position)
+            elif not trigger_decides(plan.clauses):
+                clauses = numbered(plan.clauses, ids)
+            rules.append(Rule(signature.id, signature.rev, signature.then, clauses, predicate))
+            for expression in plan.trigger:
+                self._triggered[ids[expression]].append(position)
         self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
         self.needs_every_packet = bool(self._always)
@@ -77,23 +78,26 @@ class Bank:
             distinct.update(dict.fromkeys(plan.expressions))
         return list(distinct)
 
+    def __len__(self) -> int:
+        """How many expressions it looks for."""
+        return len(self._triggered)
+
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
         candidates = set(self._always)
         for hit in hits:
             candidates.update(self._triggered[hit])
-        found = []
-        for position in sorted(candidates):
-            rule = self.rules[position]
-            if rule.predicate is None or rule.predicate.when(context, hits):
-                found.append(rule)
-        return found
+        if not candidates:
+            return []
+        matched = frozenset(hits)
+        rules = [self.rules[position] for position in sorted(candidates)]
+        return [rule for rule in rules if rule.is_true(context, matched)]
 
 
 class RuleSet:
     """What packets are inspected with. Never changes: a reload builds another one.
 
-    It can be pickled, compiled form and all.
+    It can be pickled, compiled form and all. `statistics` says what it is made of.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
     direction, `tcp_packet` those for single segments.
@@ -130,6 +134,10 @@ class RuleSet:
         self.udp = banks["udp", "packet"]
         self.tcp_stream = banks["tcp", "stream"]
         self.tcp_packet = banks["tcp", "packet"]
+        self.statistics = collect(
+            (f"{transport} {buffer}", plans[transport, buffer], len(bank), bank.database.size_bytes)
+            for (transport, buffer), bank in banks.items()
+        )
 
     def self_test(self) -> list[Diagnostic]:
         """Run every signature's own tests; gives a diagnostic for each that fails."""
