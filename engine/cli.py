@@ -151,8 +151,8 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([d.as_json() for d in diagnostics], indent=2))
     else:
-        for diagnostic in diagnostics:
-            print(diagnostic, end="\n\n")
+        if diagnostics:
+            print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
             tests = sum(len(s.tests) for s in ruleset.signatures)
             print(f"{len(ruleset.signatures)} signatures, {tests} tests: all well")

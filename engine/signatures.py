@@ -16,6 +16,8 @@ from engine.language.diagnostics import (
 )
 from engine.language.document import Signature, read
 
+MAX_FILE_B = 1024 * 1024
+
 _START = Span(1, 1, 1, 2)
 
 
@@ -26,8 +28,8 @@ def load(directory: Path) -> RuleSet:
     RuleSet; the signatures' own tests are not run here (`RuleSet.self_test`).
     """
     signatures: list[Signature] = []
-    diagnostics: list[Diagnostic] = []
-    for source in _sources(directory):
+    sources, diagnostics = _sources(directory)
+    for source in sources:
         found, mistakes = read(source)
         diagnostics += mistakes
         for signature in found:
@@ -42,27 +44,38 @@ def load(directory: Path) -> RuleSet:
     diagnostics += _duplicate_ids(signatures)
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
+    if not signatures:
+        raise _refused(directory, f"no signature in `{directory}`: every file is empty")
     return RuleSet(signatures, warnings=diagnostics)
 
 
-def _sources(directory: Path) -> list[Source]:
-    def refuse(reason: str) -> SignatureError:
-        return SignatureError([Diagnostic("S009", reason, Source(directory, ""), _START)])
-
+def _sources(directory: Path) -> tuple[list[Source], list[Diagnostic]]:
+    """The files that can be read, and what is wrong with the others."""
     if not directory.is_dir():
-        raise refuse(f"there is no signature folder `{directory}`")
+        raise _refused(directory, f"there is no signature folder `{directory}`")
     paths = sorted(path for path in directory.rglob("*.yaml") if path.is_file())
     if not paths:
-        raise refuse(f"no `*.yaml` file in `{directory}`")
-    sources = []
+        raise _refused(directory, f"no `*.yaml` file in `{directory}`")
+    sources: list[Source] = []
+    refused: list[Diagnostic] = []
     for path in paths:
         try:
-            sources.append(Source(path, path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise SignatureError(
-                [Diagnostic("S009", f"{path} cannot be read: {error}", Source(path, ""), _START)]
-            ) from error
-    return sources
+            if path.stat().st_size > MAX_FILE_B:
+                message = f"{path} is longer than {MAX_FILE_B} bytes; split it"
+                refused.append(Diagnostic("S023", message, Source(path, ""), _START))
+            else:
+                sources.append(Source(path, path.read_text("utf-8")))
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror}"
+            refused.append(Diagnostic("S009", message, Source(path, ""), _START))
+        except UnicodeDecodeError as error:
+            message = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
+            refused.append(Diagnostic("S009", message, Source(path, ""), _START))
+    return sources, refused
+
+
+def _refused(path: Path, reason: str) -> SignatureError:
+    return SignatureError([Diagnostic("S009", reason, Source(path, ""), _START)])
 
 
 def _duplicate_ids(signatures: list[Signature]) -> list[Diagnostic]:

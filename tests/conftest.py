@@ -9,6 +9,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-skips", action="store_true", help="a skipped test fails the run (used in CI)"
     )
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write what signature authors are told into tests/language/golden/*.txt",
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -52,26 +52,8 @@ class Namespace:
         return process
 
     def call(self, function: Callable[[], T]) -> T:
-        """Call a function inside: sockets and devices it opens stay there, we do not."""
-        outcome: list[T] = []
-
-        def enter_and_call() -> None:
-            libc = ctypes.CDLL(None, use_errno=True)
-            handle = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-            try:
-                # Only this thread enters, and it ends with the call.
-                if libc.setns(handle, _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "setns")
-            finally:
-                os.close(handle)
-            outcome.append(function())
-
-        thread = threading.Thread(target=enter_and_call)
-        thread.start()
-        thread.join()
-        if not outcome:
-            raise RuntimeError(f"the call in {self.name} failed; see the thread's traceback")
-        return outcome[0]
+        """Call a function inside; see `call_in`."""
+        return call_in(self.name, function)
 
     def add_address(self, interface: str, address: str) -> None:
         # IPv6 would otherwise wait for duplicate address detection.
@@ -80,6 +62,29 @@ class Namespace:
 
     def _inside(self, command: list[str]) -> list[str]:
         return ["ip", "netns", "exec", self.name, *command]
+
+
+def call_in(namespace: str, function: Callable[[], T]) -> T:
+    """Call a function in a namespace: sockets and devices it opens stay there, we do not."""
+    outcome: list[T] = []
+
+    def enter_and_call() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        handle = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+        try:
+            # Only this thread enters, and it ends with the call.
+            if libc.setns(handle, _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+        finally:
+            os.close(handle)
+        outcome.append(function())
+
+    thread = threading.Thread(target=enter_and_call)
+    thread.start()
+    thread.join()
+    if not outcome:
+        raise RuntimeError(f"the call in {namespace} failed; see the thread's traceback")
+    return outcome[0]
 
 
 def connect(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.language import syntax
@@ -41,7 +42,7 @@ def placed(pattern: syntax.Pattern, place: syntax.Expression | syntax.Range | No
     return HsExpression(body, pattern.nocase, bits * (0.8 if pattern.nocase else 1.0))
 
 
-def pinned(byte_sets: dict[int, frozenset[int]]) -> HsExpression:
+def pinned(byte_sets: Mapping[int, frozenset[int]]) -> HsExpression:
     r"""The expression for bytes at fixed offsets, each one of a set: `^\x41[\x00-\x02].{14}`."""
     parts, bits, position = ["^"], 0.0, 0
     for offset, values in sorted(byte_sets.items()):

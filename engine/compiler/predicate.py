@@ -59,7 +59,7 @@ class Predicate:
         self._name, self._code = name, code
         self._terms, self._networks = terms, networks
         readers = {_reader(term): VOCABULARY[term].read for term in terms}
-        names = {"__builtins__": {"len": len}, **readers, **networks}
+        names = {"__builtins__": {"len": len, "sum": sum}, **readers, **networks}
         self.when = FunctionType(code, names, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -72,20 +72,20 @@ def _restore(
     return Predicate(name, marshal.loads(code), terms, networks)
 
 
-def placements(
+def placed_patterns(
     condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
-) -> list[HsExpression]:
-    """Every expression that the predicate of a normalised condition asks about."""
-    by_name = {p.name: p for p in patterns}
+) -> list[tuple[syntax.Pattern, syntax.Expression | syntax.Range | None]]:
+    """Every pattern and place that the predicate of a normalised condition asks about."""
     match condition:
         case syntax.And(operands=operands) | syntax.Or(operands=operands):
-            return [e for operand in operands for e in placements(operand, patterns)]
+            return [found for operand in operands for found in placed_patterns(operand, patterns)]
         case syntax.Not(operand=operand):
-            return placements(operand, patterns)
+            return placed_patterns(operand, patterns)
         case syntax.Match(pattern=name, place=place):
-            return [placed(by_name[name], place)]
+            return [(p, place) for p in patterns if p.name == name]
         case syntax.Of(patterns=names, place=place):
-            return [placed(by_name[n], place) for n in matched_names(names, patterns)]
+            matched = matched_names(names, patterns)
+            return [(p, place) for p in patterns if p.name in matched]
         case _:
             return []
 
@@ -162,11 +162,11 @@ class _Generator:
 
     def _of(self, of: syntax.Of) -> ast.expr:
         hits = [self._hit(n, of.place) for n in matched_names(of.patterns, self._patterns)]
+        if len(hits) == 1:
+            return hits[0]
         if of.quantity in ("any", "all"):
             return ast.BoolOp(ast.Or() if of.quantity == "any" else ast.And(), hits)
-        total = hits[0]
-        for hit in hits[1:]:
-            total = ast.BinOp(total, ast.Add(), hit)
+        total = ast.Call(ast.Name("sum", ast.Load()), [ast.Tuple(hits, ast.Load())], [])
         return ast.Compare(total, [ast.GtE()], [ast.Constant(of.quantity)])
 
     def _leaf(self, leaf: syntax.Expression) -> ast.expr:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
-from engine.compiler.expression import HsExpression
+from engine.compiler.expression import HsExpression, placed
 from engine.compiler.normal import normalise
-from engine.compiler.predicate import Predicate, compile_predicate, placements
+from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
 from engine.compiler.trigger import find_trigger
 from engine.fields import Context
 from engine.language import syntax
@@ -171,7 +171,7 @@ def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
             signature,
             condition,
             frozenset(),
-            tuple(placements(condition, signature.patterns)),
+            tuple(_placements(signature, condition)),
         )
     if trigger is None:
         report(
@@ -180,18 +180,26 @@ def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
             "require a pattern or bytes at a fixed offset, or say `prefilter: none`",
         )
         return None
+    if not trigger.expressions:
+        report("S020", "this can never be true", "it asks two things of a byte, or too much of one")
+        return None
     if trigger.bits < WEAK_TRIGGER_BITS:
         report(
             "S102",
             f"the trigger pins only {trigger.bits:.0f} bits",
-            "a longer pattern, or one with a place, spares innocent packets",
+            "a longer pattern spares innocent packets",
         )
     return _Plan(
         signature,
         condition,
         trigger.expressions,
-        (*trigger.expressions, *placements(condition, signature.patterns)),
+        (*trigger.expressions, *_placements(signature, condition)),
     )
+
+
+def _placements(signature: Signature, condition: syntax.Expression) -> list[HsExpression]:
+    """Every expression that the predicate of a normalised condition asks about."""
+    return [placed(*p) for p in placed_patterns(condition, signature.patterns)]
 
 
 def _is_alternative(condition: syntax.Expression) -> bool:
@@ -225,22 +233,22 @@ def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic]) -> Bank:
 def _refused(plan: _Plan, expression: HsExpression, reason: str) -> Diagnostic:
     """Name the pattern behind an expression that Hyperscan does not take."""
     signature = plan.signature
-    for node in _matches(plan.condition):
-        for pattern in signature.patterns:
-            if expression in placements(node, [pattern]):
-                return Diagnostic(
-                    "S019", f"`{pattern.name}`: {reason}", signature.source, pattern.span
-                )
+    for pattern, place in placed_patterns(plan.condition, signature.patterns):
+        if expression == placed(pattern, place):
+            reason, hint = _IN_OUR_WORDS.get(reason, (reason, ""))
+            message = f"`{pattern.name}`: {reason}"
+            return Diagnostic("S019", message, signature.source, pattern.span, hint)
     return Diagnostic("S019", reason, signature.source, signature.condition.span)
 
 
-def _matches(condition: syntax.Expression) -> Iterator[syntax.Match]:
-    """Every pattern and place in a condition, one by one."""
-    match condition:
-        case syntax.And(operands=operands) | syntax.Or(operands=operands):
-            for operand in operands:
-                yield from _matches(operand)
-        case syntax.Not(operand=operand):
-            yield from _matches(operand)
-        case syntax.Match():
-            yield condition
+# Reasons of Hyperscan's that its own words do not make plain.
+_IN_OUR_WORDS = {
+    "Pattern matches empty buffer; use HS_FLAG_ALLOWEMPTY to enable support.": (
+        "this matches where nothing stands",
+        "require at least one byte",
+    ),
+    "Zero-width assertions are not supported.": (
+        "what does not take up bytes (`(?=`, `(?!`, `(?<`) is not supported",
+        "say it in `when`, with another pattern",
+    ),
+}

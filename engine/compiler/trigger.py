@@ -7,6 +7,7 @@ true. It is found from the patterns, and from comparisons that pin bytes at fixe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,14 +23,14 @@ _WIDTHS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "u16le": 2, "u32le": 4, "u64le
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Expressions of which one must match; `bits` is the weakest one's."""
+    """Expressions of which one must match; none, where the condition can never be true."""
 
     expressions: frozenset[HsExpression]
 
     @property
     def bits(self) -> float:
         """How much the weakest expression pins down."""
-        return min(e.bits for e in self.expressions)
+        return min((e.bits for e in self.expressions), default=math.inf)
 
 
 def find_trigger(
@@ -48,8 +49,7 @@ def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) 
             for operand in operands:
                 for offset, values in _byte_sets(operand).items():
                     byte_sets[offset] = byte_sets.get(offset, values) & values
-            if byte_sets and all(byte_sets.values()):
-                found.append(Trigger(frozenset({pinned(byte_sets)})))
+            found.append(_pinning(byte_sets))
             candidates = [trigger for trigger in found if trigger is not None]
             # Among equals the fewest expressions.
             return max(candidates, key=lambda t: (t.bits, -len(t.expressions)), default=None)
@@ -67,10 +67,14 @@ def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) 
             needed = 1 if quantity == "any" else quantity
             return _any_of(each[: len(each) - needed + 1])
         case _:
-            byte_sets = _byte_sets(condition)
-            if not byte_sets or not all(byte_sets.values()):
-                return None
-            return Trigger(frozenset({pinned(byte_sets)}))
+            return _pinning(_byte_sets(condition))
+
+
+def _pinning(byte_sets: Mapping[int, frozenset[int]]) -> Trigger | None:
+    if not byte_sets:
+        return None
+    possible = all(byte_sets.values())
+    return Trigger(frozenset({pinned(byte_sets)}) if possible else frozenset())
 
 
 def _any_of(triggers: Sequence[Trigger | None]) -> Trigger | None:

@@ -94,10 +94,13 @@ class BanList:
         XDP has dropped those that arrive on its interfaces already; this is for the others.
         """
         bans = self._bans
-        if not bans:
+        if not bans or not datagram:
             return False
         if datagram[0] >> 4 == 4:
-            ban = bans.get(datagram[12:16]) or bans.get(datagram[16:20])
+            found = bans.get(datagram[12:16]), bans.get(datagram[16:20])
         else:
-            ban = bans.get(datagram[8:24]) or bans.get(datagram[24:40])
-        return ban is not None and ban.expires_ns > time.monotonic_ns()
+            found = bans.get(datagram[8:24]), bans.get(datagram[24:40])
+        if found == (None, None):
+            return False
+        now = time.monotonic_ns()
+        return any(ban is not None and ban.expires_ns > now for ban in found)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 from engine.inspect.inspector import Detection
 
 _log = logging.getLogger(__name__)
+
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 class Policy:
     """Bans the source of a packet that blocked, unless that would hurt the machine itself.
 
     Never banned: the machine's own addresses, and addresses that name no single remote host
-    (loopback, link-local, multicast, unspecified).
+    (loopback, link-local, multicast, broadcast, unspecified).
     """
 
     def __init__(self) -> None:
@@ -44,6 +46,7 @@ class Policy:
             or parsed.is_link_local
             or parsed.is_multicast
             or parsed.is_unspecified
+            or parsed == _BROADCAST
         )
 
 

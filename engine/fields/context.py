@@ -1,23 +1,20 @@
-"""What one look at a packet or stream knows: the payload, the endpoints, the views of both."""
+"""What one look at a packet or stream knows: the payload, the endpoints, the flow so far."""
 
 from __future__ import annotations
 
-from engine.fields.bencode import Dictionary, parse
-from engine.fields.utp import UtpHeader, parse_header
-
-_NOT_PARSED = object()
+from collections.abc import Callable
+from typing import Any
 
 
 class Context:
-    """The payload under inspection and who sent it; protocol views are parsed when first read.
+    """The bytes under inspection and who sent them.
 
     `source` and `destination` are addresses in network byte order (4 or 16 bytes);
     `flow_packets` counts the packets of the flow seen so far, both ways, this one included.
     """
 
     __slots__ = (
-        "_bencode",
-        "_utp",
+        "_views",
         "destination",
         "destination_port",
         "flow_packets",
@@ -41,19 +38,12 @@ class Context:
         self.source_port = source_port
         self.destination_port = destination_port
         self.flow_packets = flow_packets
-        self._bencode: object = _NOT_PARSED
-        self._utp: object = _NOT_PARSED
+        self._views: dict[Callable[[bytes], Any], Any] = {}
 
-    @property
-    def bencode(self) -> Dictionary | None:
-        """The bencoded dictionary that the payload begins with."""
-        if self._bencode is _NOT_PARSED:
-            self._bencode = parse(self.payload)
-        return self._bencode  # type: ignore[return-value]
-
-    @property
-    def utp(self) -> UtpHeader | None:
-        """The uTP header that the payload begins with."""
-        if self._utp is _NOT_PARSED:
-            self._utp = parse_header(self.payload)
-        return self._utp  # type: ignore[return-value]
+    def view(self, parse: Callable[[bytes], Any]) -> Any:
+        """What a protocol's parser makes of the payload, parsed once and only if asked for."""
+        try:
+            return self._views[parse]
+        except KeyError:
+            parsed = self._views[parse] = parse(self.payload)
+            return parsed

@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from operator import attrgetter
 from typing import Any
 
+from engine.fields import bencode, dns, http, tls, utp
 from engine.fields.context import Context
 from engine.language.vocabulary import Field, Type, Vocabulary
 
@@ -59,8 +61,23 @@ def _integer_reader(width: int, order: Any) -> Callable[[Context, int], int | No
     return read
 
 
+def _attribute(parse: Callable[[bytes], Any], name: str) -> Callable[[Context], Any]:
+    """A reader of one attribute of a protocol view."""
+    get = attrgetter(name)
+
+    def read(context: Context) -> Any:
+        parsed = context.view(parse)
+        return None if parsed is None else get(parsed)
+
+    return read
+
+
 def _bencode_text(*path: bytes) -> Callable[[Context], bytes | None]:
-    return lambda context: None if context.bencode is None else context.bencode.text(*path)
+    def read(context: Context) -> bytes | None:
+        dictionary: bencode.Dictionary | None = context.view(bencode.parse)
+        return None if dictionary is None else dictionary.text(*path)
+
+    return read
 
 
 def _bencode_fields() -> Iterator[Field]:
@@ -79,30 +96,76 @@ def _bencode_fields() -> Iterator[Field]:
         "bencode.end",
         Type.NUMBER,
         "The offset after the bencoded dictionary that the payload begins with.",
-        lambda context: None if context.bencode is None else context.bencode.end,
+        _attribute(bencode.parse, "end"),
     )
 
 
 def _utp_fields() -> Iterator[Field]:
-    for name, attribute, doc in (
-        ("type", "type", "0 data, 1 fin, 2 state, 3 reset, 4 syn"),
-        ("connection_id", "connection_id", "the connection id"),
-        ("wnd_size", "wnd_size", "the receive window in bytes"),
-        ("seq_nr", "seq_nr", "the sequence number"),
-        ("ack_nr", "ack_nr", "the acknowledgement number"),
-        ("extensions_end", "extensions_end", "the offset of the first byte of data"),
+    for name, doc in (
+        ("type", "0 data, 1 fin, 2 state, 3 reset, 4 syn"),
+        ("connection_id", "the connection id"),
+        ("wnd_size", "the receive window in bytes"),
+        ("seq_nr", "the sequence number"),
+        ("ack_nr", "the acknowledgement number"),
+        ("extensions_end", "the offset of the first byte of data"),
     ):
         yield Field(
             f"utp.{name}",
             Type.NUMBER,
             f"Of a uTP header (BEP 29): {doc}.",
-            _utp_reader(attribute),
+            _attribute(utp.parse_header, name),
             transports=_UDP,
         )
 
 
-def _utp_reader(attribute: str) -> Callable[[Context], int | None]:
-    return lambda context: None if context.utp is None else getattr(context.utp, attribute)
+def _http_fields() -> Iterator[Field]:
+    for name, kind, doc in (
+        ("method", Type.TEXT, "The method of an HTTP/1 request."),
+        ("target", Type.TEXT, "Path and query of an HTTP/1 request, as sent."),
+        ("path", Type.TEXT, "The path of an HTTP/1 request, up to its question mark."),
+        ("query", Type.TEXT, "The query of an HTTP/1 request, after its question mark."),
+        ("host", Type.TEXT, "The Host header in lower case, without a port."),
+        ("status", Type.NUMBER, "The status of an HTTP/1 response."),
+    ):
+        yield Field(f"http.{name}", kind, doc, _attribute(http.parse_message, name))
+
+    def header(context: Context, name: bytes) -> bytes | None:
+        message: http.HttpMessage | None = context.view(http.parse_message)
+        return None if message is None else message.headers.get(name.lower())
+
+    yield Field(
+        "http.user_agent",
+        Type.TEXT,
+        "The User-Agent header.",
+        lambda context: header(context, b"user-agent"),
+    )
+    yield Field(
+        "http.header",
+        Type.TEXT,
+        "The header of this name, in any case; the first where there are several.",
+        header,
+        (("name", Type.TEXT),),
+    )
+
+
+def _tls_fields() -> Iterator[Field]:
+    for name, kind, doc in (
+        ("sni", Type.TEXT, "The server name of a TLS ClientHello, in lower case (RFC 6066)."),
+        ("alpn", Type.TEXT, "The first protocol a TLS ClientHello offers (RFC 7301)."),
+        ("version", Type.NUMBER, "The legacy version of a TLS ClientHello: 0x0303 for 1.2, 1.3."),
+    ):
+        yield Field(f"tls.{name}", kind, doc, _attribute(tls.parse_client_hello, name))
+
+
+def _dns_fields() -> Iterator[Field]:
+    for name, attribute, kind, doc in (
+        ("query", "name", Type.TEXT, "The name a DNS message asks for, in lower case."),
+        ("type", "type", Type.NUMBER, "The type a DNS message asks for: 1 A, 28 AAAA ..."),
+        ("response", "response", Type.TRUTH, "Whether a DNS message is an answer."),
+    ):
+        yield Field(
+            f"dns.{name}", kind, doc, _attribute(dns.parse_message, attribute), transports=_UDP
+        )
 
 
 def _endpoint_fields() -> Iterator[Field]:
@@ -158,6 +221,9 @@ def _registry() -> Iterator[Field]:
     )
     yield from _bencode_fields()
     yield from _utp_fields()
+    yield from _http_fields()
+    yield from _tls_fields()
+    yield from _dns_fields()
 
 
 VOCABULARY: Vocabulary = {field.name: field for field in _registry()}

@@ -43,7 +43,7 @@ def parse_header(payload: bytes) -> UtpHeader | None:
     if first & 0x0F != 1 or first >> 4 > 4:
         return None
     position = HEADER_B
-    for _ in range(MAX_EXTENSIONS):
+    for _ in range(MAX_EXTENSIONS + 1):
         if extension == 0:
             return UtpHeader(
                 first >> 4, connection_id, sent, difference, window, seq_nr, ack_nr, position

@@ -50,10 +50,11 @@ class Judgement:
 
 
 # Of an IPv4 header without options and the transport header behind it: version and length,
-# total length, fragment, protocol, addresses and ports, UDP's length.
-_COMMON = struct.Struct(">BxHxxHxBxx12sH").unpack_from
+# total length, fragment, protocol, addresses and ports, UDP's length and checksum.
+_COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 
-_ACCEPT = Judgement(Verdict.ACCEPT)
+# What nearly every packet gets; the same object each time, so that `is` tells.
+ACCEPTED = Judgement(Verdict.ACCEPT)
 _DROP = Judgement(Verdict.DROP)
 
 
@@ -78,7 +79,7 @@ class Inspector:
         try:
             first, total_len, fragment, protocol, key, udp_len = _COMMON(datagram)
         except struct.error:
-            return _ACCEPT  # too short for any transport header
+            return ACCEPTED  # too short for any transport header
         if (
             protocol == UDP
             and first == 0x45
@@ -93,17 +94,17 @@ class Inspector:
                 return _DROP
             payload = datagram[28:]
             if not payload:
-                return _ACCEPT
+                return ACCEPTED
             flow.payload_packets += 1
             bank = self.ruleset.udp
             hits = bank.database.scan(payload)
             if not hits and not bank.needs_every_packet:
-                return _ACCEPT
+                return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
             return self._decide(bank, hits, payload, packet, flow, now_s)
         decoded = decode(datagram)
         if decoded is None:
-            return _ACCEPT
+            return ACCEPTED
         return (
             self._segment(decoded, now_s)
             if decoded.protocol == TCP
@@ -116,7 +117,7 @@ class Inspector:
         if flow.dropped:
             return _DROP
         if not packet.payload:
-            return _ACCEPT
+            return ACCEPTED
         flow.payload_packets += 1
         return self._scan(self.ruleset.udp, packet.payload, packet, flow, now_s)
 
@@ -138,13 +139,13 @@ class Inspector:
             return _DROP
         payload = packet.payload
         if not payload:
-            return _ACCEPT
+            return ACCEPTED
         flow.payload_packets += 1
         stream = side.stream
         if stream is None:  # the connection began before we looked
             stream = side.stream = StreamStart(sequence)
         ruleset = self.ruleset
-        judgement = _ACCEPT
+        judgement = ACCEPTED
         if not stream.complete and stream.add(sequence, payload):
             judgement = self._scan(ruleset.tcp_stream, stream.prefix, packet, flow, now_s)
         if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
@@ -156,7 +157,9 @@ class Inspector:
         """A SYN says where its side's stream begins; without ACK it begins a connection."""
         if not packet.flags & ACK and (side.flow.payload_packets or side.flow.dropped):
             side = self._tcp.start(packet.key)
-        side.stream = StreamStart(packet.sequence + 1)
+        # Inside a connection a SYN changes nothing for its receiver (RFC 5961, section 4).
+        if side.stream is None or not side.stream.prefix:
+            side.stream = StreamStart(packet.sequence + 1)
         return side
 
     def _scan(
@@ -165,7 +168,7 @@ class Inspector:
         hits = bank.database.scan(payload)
         if hits or bank.needs_every_packet:
             return self._decide(bank, hits, payload, packet, flow, now_s)
-        return _ACCEPT
+        return ACCEPTED
 
     def _decide(
         self,
@@ -201,7 +204,7 @@ class Inspector:
             if rule.id not in flow.reported and self._takes_effect(rule, packet, now_s)
         )
         if not detections:
-            return _ACCEPT
+            return ACCEPTED
         flow.reported |= {detection.signature for detection in detections}
         if any(detection.action != "log" for detection in detections):
             flow.dropped = True

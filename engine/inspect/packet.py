@@ -142,7 +142,7 @@ def _ipv6(datagram: bytes, start: int) -> _Network | None:
     payload_len = datagram[start + 4] << 8 | datagram[start + 5]
     end = body + payload_len if payload_len else len(datagram)  # 0: a jumbogram
     protocol = datagram[start + 6]
-    for _ in range(MAX_IPV6_EXTENSIONS):
+    for _ in range(MAX_IPV6_EXTENSIONS + 1):
         if protocol in _IPV6_EXTENSIONS:
             unit, fixed = 8, 8
         elif protocol == _AUTHENTICATION:

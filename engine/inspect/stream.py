@@ -7,7 +7,7 @@ Hyperscan's block mode wants them in one piece.
 from __future__ import annotations
 
 PREFIX_B = 2048
-# What may wait for a missing segment; more is not kept, and its place stays a hole.
+# Stretches that may wait for what is missing before them; more are not kept.
 MAX_PENDING = 16
 
 _SEQUENCE_SPACE = 1 << 32
@@ -16,14 +16,15 @@ _SEQUENCE_SPACE = 1 << 32
 class StreamStart:
     """The first PREFIX_B bytes that one side sent, as far as they have arrived in order.
 
-    Where segments overlap, what came first stands.
+    Where segments overlap, what came first stands. Never holds more than PREFIX_B bytes.
     """
 
-    __slots__ = ("_next", "_pending", "prefix")
+    __slots__ = ("_first", "_pending", "prefix")
 
     def __init__(self, first_sequence: int) -> None:
         self.prefix = b""
-        self._next = first_sequence
+        self._first = first_sequence
+        # What waits, by its offset in the stream: stretches that do not overlap, in order.
         self._pending: dict[int, bytes] = {}
 
     @property
@@ -36,21 +37,41 @@ class StreamStart:
 
         `sequence` is the segment's first byte's sequence number, modulo 2^32 (RFC 9293).
         """
-        if not self._append(sequence, payload):
-            ahead = (sequence - self._next) % _SEQUENCE_SPACE
-            if ahead < PREFIX_B and len(self._pending) < MAX_PENDING:
-                self._pending.setdefault(sequence, payload)
+        known = len(self.prefix)
+        offset = (sequence - self._first) % _SEQUENCE_SPACE
+        if offset >= _SEQUENCE_SPACE // 2:  # before the first byte
+            offset -= _SEQUENCE_SPACE
+        if offset < known:
+            payload = payload[known - offset :]
+            offset = known
+        if not payload or offset >= PREFIX_B:
             return False
-        while any(self._append(s, p) for s, p in self._pending.items()):
-            pass
-        return True
+        payload = payload[: PREFIX_B - offset]
+        if self._pending:
+            self._fill(offset, payload)
+        elif offset == known:
+            self.prefix += payload
+        else:
+            self._pending[offset] = payload
+        return len(self.prefix) > known
 
-    def _append(self, sequence: int, payload: bytes) -> bool:
-        """Append what is new of a segment that continues the prefix; false if nothing is."""
-        known = (self._next - sequence) % _SEQUENCE_SPACE
-        if known >= len(payload):
-            return False
-        new = payload[known : known + PREFIX_B - len(self.prefix)]
-        self.prefix += new
-        self._next = (self._next + len(new)) % _SEQUENCE_SPACE
-        return bool(new)
+    def _fill(self, offset: int, payload: bytes) -> None:
+        """Put a stretch into the gaps between those that wait, and append what now follows."""
+        end = offset + len(payload)
+        at = offset
+        gaps = {}
+        for start, waiting in self._pending.items():
+            if at < min(start, end):
+                gaps[at] = payload[at - offset : start - offset]
+            at = max(at, start + len(waiting))
+        if at < end:
+            gaps[at] = payload[at - offset :]
+        # What continues the prefix waits for nothing.
+        self.prefix += gaps.pop(len(self.prefix), b"")
+        for start, new in gaps.items():
+            if len(self._pending) < MAX_PENDING:
+                self._pending[start] = new
+        pending = dict(sorted(self._pending.items()))
+        while (following := pending.pop(len(self.prefix), None)) is not None:
+            self.prefix += following
+        self._pending = pending

@@ -17,8 +17,11 @@ class ThresholdCounter:
 
     def reached(self, signature: str, host: bytes, threshold: Threshold, now_s: float) -> bool:
         """Count a match; true from the `count`-th on within `within` seconds."""
-        times = self._times.setdefault((signature, host), deque(maxlen=threshold.count))
-        self._times.move_to_end((signature, host))
+        key = signature, host
+        times = self._times.get(key)
+        if times is None or times.maxlen != threshold.count:  # a reload may change the count
+            times = self._times[key] = deque(times or (), threshold.count)
+        self._times.move_to_end(key)
         if len(self._times) > MAX_COUNTED:
             self._times.popitem(last=False)
         times.append(now_s)

@@ -11,8 +11,11 @@ import lark
 
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span
+from engine.language.regex import RegexError, check_regex
 
 MAX_HEX_JUMP_B = 1024
+
+_NUMBER_LIMIT = 1 << 64
 
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
@@ -70,6 +73,14 @@ class Builder:
                 )
         return bytes(out + text[position:].encode())
 
+    def _integer(self, token: lark.Token) -> int:
+        # Leading zeros mean nothing, and Python refuses to read thousands of digits.
+        hexadecimal = token[:2].lower() == "0x"
+        value = int(token, 16) if hexadecimal else int(token.lstrip("0")[:21] or "0")
+        if value >= _NUMBER_LIMIT:
+            raise self._mistake("S016", "numbers end at 2^64 - 1", self._token_span(token))
+        return value
+
     # --- patterns
 
     def patterns(self, span: Span, items: list[Any]) -> tuple[syntax.Pattern, ...]:
@@ -84,7 +95,20 @@ class Builder:
         return syntax.TextBody(value=value, span=span)
 
     def regex_body(self, span: Span, items: list[Any]) -> syntax.RegexBody:
-        return syntax.RegexBody(expression=str(items[0])[1:-1].replace(r"\/", "/"), span=span)
+        written = str(items[0])[1:-1]
+        try:
+            check_regex(written)
+        except RegexError as error:
+            column = span.column + 1 + error.offset
+            raise self._mistake(
+                "S023" if error.too_large else "S019",
+                error.reason,
+                Span(span.line, column, span.line, column + 1),
+                "shorter repeats do: streams are inspected up to 2048 bytes"
+                if error.too_large
+                else r"the character itself is written `\(` or `\)`",
+            ) from None
+        return syntax.RegexBody(expression=written.replace(r"\/", "/"), span=span)
 
     def hex_body(self, span: Span, items: list[Any]) -> syntax.HexBody:
         return syntax.HexBody(items=tuple(items), span=span)
@@ -95,7 +119,7 @@ class Builder:
         return syntax.HexByte(value=int(digits.replace("?", "0"), 16), mask=mask, span=span)
 
     def hex_jump(self, span: Span, items: list[Any]) -> syntax.HexJump:
-        bounds = [int(t, 0) for t in items if t.type == "INTEGER"]
+        bounds = [self._integer(t) for t in items if t.type == "INTEGER"]
         low, high = bounds[0], bounds[-1]
         if not low <= high <= MAX_HEX_JUMP_B:
             raise self._mistake(
@@ -136,9 +160,12 @@ class Builder:
 
     def network(self, span: Span, items: list[Any]) -> syntax.Network:
         try:
-            network = ipaddress.ip_network(str(items[0]))
+            network = ipaddress.ip_network(str(items[0]), strict=False)
         except ValueError as error:
             raise self._mistake("S016", f"not a network: {error}", span) from None
+        if network.network_address != ipaddress.ip_address(str(items[0]).split("/")[0]):
+            hint = f"did you mean `{network}`?"
+            raise self._mistake("S016", "this is a host in a network", span, hint)
         return syntax.Network(value=network, span=span)
 
     def match(self, span: Span, items: list[Any]) -> syntax.Match:
@@ -148,7 +175,7 @@ class Builder:
     def quantity(self, span: Span, items: list[Any]) -> int | Literal["any", "all"]:
         token = items[0]
         if token.type == "INTEGER":
-            return int(token, 0)
+            return self._integer(token)
         return "any" if token.type == "ANY" else "all"
 
     def pattern_reference(self, span: Span, items: list[Any]) -> str:
@@ -170,11 +197,8 @@ class Builder:
 
     def number(self, span: Span, items: list[Any]) -> syntax.Number:
         token = items[0]
-        if token.type == "DECIMAL":
-            return syntax.Number(value=float(token), span=span)
-        digits = str(token)
-        value = int(digits, 16) if digits[:2].lower() == "0x" else int(digits[:80])
-        if value >= 1 << 64:
+        value = float(token) if token.type == "DECIMAL" else self._integer(token)
+        if value >= _NUMBER_LIMIT:
             raise self._mistake("S016", "numbers end at 2^64 - 1", span)
         return syntax.Number(value=value, span=span)
 

@@ -110,10 +110,14 @@ class _Checker:
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
         self.diagnostics.append(Diagnostic(code, message, self._source, span, hint))
 
-    def _expect(self, expression: syntax.Expression, wanted: Type) -> None:
+    def _expect(self, expression: syntax.Expression, wanted: Type) -> Type | None:
+        """The type of an expression that should have the one `wanted`."""
         found = self._type(expression)
         if found is not None and found is not wanted:
-            self._report("S013", f"{wanted} is needed, this is {found}", expression.span)
+            hint = "compare it with something" if wanted is Type.TRUTH else ""
+            message = f"{wanted} is needed, this is {found}"
+            self._report("S013", message, expression.span, hint)
+        return found
 
     def _type(self, expression: syntax.Expression) -> Type | None:
         """The type of an expression; None where a mistake was reported already."""
@@ -162,12 +166,12 @@ class _Checker:
             return None
         if self._transport not in field.transports:
             where = " and ".join(sorted(field.transports))
-            self._report("S012", f"`{term.name}` is for {where}, this signature is not", term.span)
+            hint = f"the transport of this signature is {self._transport}"
+            self._report("S012", f"`{term.name}` is for {where} alone", term.span, hint)
         if len(term.arguments) != len(field.parameters):
             self._report(
                 "S014",
-                f"`{term.name}` takes {len(field.parameters)} arguments, "
-                f"here are {len(term.arguments)}",
+                f"`{term.name}` takes {len(field.parameters)} arguments, not {len(term.arguments)}",
                 term.span,
                 f"write `{field.signature}`",
             )
@@ -199,19 +203,20 @@ class _Checker:
         operand = self._type(member.operand)
         match member.container:
             case syntax.Range(low=low, high=high):
-                for part in (member.operand, low, high):
-                    if self._type(part) not in (None, Type.NUMBER, Type.DECIMAL):
-                        self._report("S013", "a range is for numbers", part.span)
+                for part, found in (
+                    (member.operand, operand),
+                    (low, self._type(low)),
+                    (high, self._type(high)),
+                ):
+                    if found not in (None, Type.NUMBER, Type.DECIMAL):
+                        self._report("S013", f"a range is for numbers, this is {found}", part.span)
                 self._ascending(member.container)
             case syntax.Choice(items=items):
                 for item in items:
                     if not isinstance(item, syntax.Text | syntax.Number) and constant(item) is None:
                         self._report("S015", "a list holds numbers and texts", item.span)
-                    elif (found := self._type(item)) is not operand and None not in (
-                        found,
-                        operand,
-                    ):
-                        self._report("S013", f"{operand} is needed, this is {found}", item.span)
+                    elif operand is not None:
+                        self._expect(item, operand)
             case syntax.Network():
                 if operand is not None and operand is not Type.ADDRESS:
                     self._report(
@@ -253,7 +258,8 @@ class _Checker:
             return
         is_range = isinstance(place, syntax.Range)
         for bound in (place.low, place.high) if isinstance(place, syntax.Range) else (place,):
-            self._expect(bound, Type.NUMBER)
+            if self._expect(bound, Type.NUMBER) is not Type.NUMBER:
+                continue
             value = constant(bound)
             if value is None:
                 self._report("S015", "where a pattern stands must be a constant", bound.span)

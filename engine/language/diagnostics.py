@@ -12,6 +12,8 @@ error[S012]: unknown field `utp.acknr`
 from __future__ import annotations
 
 import difflib
+import functools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +72,19 @@ class Source:
 
     def line(self, number: int) -> str:
         """Line `number` (from 1), empty past the end."""
-        lines = self.text.split("\n")
-        return lines[number - 1].rstrip("\r") if number <= len(lines) else ""
+        lines = _lines(self.text)
+        return lines[number - 1] if number <= len(lines) else ""
+
+
+def _visible(line: str) -> str:
+    """What a terminal would act on or not show, as a sign of the same width."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+@functools.lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    """The lines as YAML counts them (1.1, section 5.4)."""
+    return re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,7 @@ class Diagnostic:
         full_line = self.source.line(self.span.line)
         # A very long line is shown from shortly before the mistake.
         cut = max(0, self.span.column - _SHOWN_COLUMNS // 2) if len(full_line) > 100 else 0
-        line = full_line[cut : cut + _SHOWN_COLUMNS]
+        line = _visible(full_line[cut : cut + _SHOWN_COLUMNS])
         one_line = self.span.end_line == self.span.line
         stop = self.span.end_column - cut if one_line else len(line) + 1
         start = self.span.column - cut

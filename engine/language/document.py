@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pydantic
@@ -23,8 +24,12 @@ from engine.language.form import SignatureForm, Then
 from engine.language.parser import parse_condition, parse_patterns
 from engine.language.payload import read_payload
 
-MAX_FILE_B = 8 * 1024 * 1024
+# Of one file; what follows more mistakes is not read.
+MAX_MISTAKES = 100
 MAX_YAML_DEPTH = 16
+# Numbers and the like are shorter. YAML 1.1 reads `1:2:3` in base 60, and takes time over it
+# that grows with the square of its length.
+_MAX_PLAIN_VALUE = 64
 
 # libyaml's parser where it is built in; both give the same marks.
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -67,6 +72,10 @@ def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
         diagnostics += document.diagnostics
         if signature is not None and not has_errors(document.diagnostics):
             signatures.append(signature)
+        if sum(d.severity == "error" for d in diagnostics) >= MAX_MISTAKES:
+            message = f"{MAX_MISTAKES} mistakes are enough; what follows was not read"
+            diagnostics.append(Diagnostic("S023", message, source, _span(node)))
+            break
     return signatures, diagnostics
 
 
@@ -81,16 +90,16 @@ def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         return Diagnostic(code, message, source, Span(line, column, line, column + 1), hint)
 
-    if len(source.text) > MAX_FILE_B:
-        return [], [refuse("S023", f"the file is longer than {MAX_FILE_B} bytes", None)]
     depth = 0
     try:
         for event in yaml.parse(source.text, Loader=_Loader):
             mark = event.start_mark
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                return [], [refuse("S002", "anchors and aliases are not used here", mark)]
-            if tag := getattr(event, "tag", None):
-                return [], [refuse("S002", f"the tag `{tag}` is not used here", mark)]
+                hint = "write the value out"
+                return [], [refuse("S002", "anchors and aliases are not used here", mark, hint)]
+            if getattr(event, "tag", None):
+                hint = "quote a value to make it a text"
+                return [], [refuse("S002", "tags are not used here", mark, hint)]
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_YAML_DEPTH:
@@ -99,10 +108,20 @@ def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
                 depth -= 1
         nodes = [n for n in yaml.compose_all(source.text, Loader=_Loader) if not _is_empty(n)]
     except yaml.MarkedYAMLError as error:
-        problem = " ".join(filter(None, [error.context, error.problem]))
-        return [], [refuse("S001", problem, error.problem_mark or error.context_mark)]
-    except yaml.YAMLError as error:
-        return [], [refuse("S001", str(error).split("\n", 1)[0], None)]
+        problem = ", ".join(filter(None, [error.context, error.problem]))
+        mark = error.problem_mark or error.context_mark
+        hint = ""
+        if mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == "\t":
+            hint = "indent with spaces"
+        elif mark and error.context_mark and error.context_mark.line != mark.line:
+            hint = f"it began in line {error.context_mark.line + 1}"
+        return [], [refuse("S001", problem, mark, hint)]
+    except yaml.YAMLError:
+        # Only characters are refused without a place.
+        found = yaml.reader.Reader.NON_PRINTABLE.search(source.text)
+        before = source.text[: found.start() if found else 0].split("\n")
+        span = Span(len(before), len(before[-1]) + 1, len(before), len(before[-1]) + 2)
+        return [], [Diagnostic("S001", "control characters are not allowed", source, span)]
     return nodes, []
 
 
@@ -141,7 +160,7 @@ class _Document:
             return None
         patterns, condition = self._patterns(form), self._condition()
         tests = tuple(self._tests(form))
-        if not {True, False} <= {test.must_match for test in tests}:
+        if {test.expect for test in form.tests} != {"match", "no match"}:
             self._report(
                 "S022",
                 "at least one test must match and one look-alike must not",
@@ -175,6 +194,8 @@ class _Document:
     def _values(self, node: yaml.Node) -> Any:
         """Plain values from nodes; duplicate and non-text keys are reported."""
         if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > _MAX_PLAIN_VALUE:  # text, whatever YAML makes of it
+                return node.value
             try:
                 return self._constructor.construct_object(node)
             except (yaml.YAMLError, ValueError, OverflowError):
@@ -218,17 +239,23 @@ class _Document:
     def _report_problem(self, problem: Any) -> None:
         """Put one of pydantic's findings into our words."""
         path: Sequence[str | int] = problem["loc"]
-        name = str(path[-1]) if path else ""
+        name = f"`{path[-1]}`"
+        if isinstance(path[-1], int):
+            name = f"`{path[-2]}`, number {path[-1] + 1}"
         message = str(problem["msg"]).removeprefix("Value error, ")
         match problem["type"]:
             case "missing":
-                self._report("S005", f"`{name}` is missing", self._key_span(*path))
+                hint = f"add `{path[-1]}: ...`"
+                self._report("S005", f"{name} is missing", self._key_span(*path), hint)
             case "extra_forbidden":
-                hint = nearest(name, _known_keys(path))
-                self._report("S004", f"unknown key `{name}`", self._key_span(*path), hint)
+                hint = nearest(str(path[-1]), _known_keys(path))
+                self._report("S004", f"unknown key {name}", self._key_span(*path), hint)
+            case "model_type":
+                hint = "write `{key: value, ...}`"
+                self._report("S006", f"{name}: a mapping is needed", _span(self._node(*path)), hint)
             case _:
                 message = message[:1].lower() + message[1:]
-                self._report("S006", f"`{name}`: {message}", _span(self._node(*path)))
+                self._report("S006", f"{name}: {message}", _span(self._node(*path)))
 
     def _literal_block(self, key: str) -> Fragment | None:
         node = self._node(key)
@@ -240,14 +267,15 @@ class _Document:
                 f"write `{key}: |` and the text indented below it",
             )
             return None
-        first = node.start_mark.line + 1  # the line after the `|`, counted from 0
+        first = node.start_mark.line + 2  # the line after the `|`
+        # YAML breaks lines at two characters more than the grammar does.
+        text = re.sub("[\u2028\u2029]", "\n", node.value)
         indent = 0
-        for number in range(first, node.end_mark.line + 1):
-            line = self._source.line(number + 1)
-            if line.strip():
-                indent = len(line) - len(line.lstrip(" "))
+        for number, line in enumerate(text.split("\n"), first):
+            if line:
+                indent = len(self._source.line(number)) - len(line)
                 break
-        return Fragment(self._source, node.value, first + 1, indent + 1)
+        return Fragment(self._source, text, first, indent + 1)
 
     def _patterns(self, form: SignatureForm) -> tuple[syntax.Pattern, ...] | None:
         if not form.patterns:
@@ -263,19 +291,21 @@ class _Document:
         for index, test in enumerate(form.tests):
             node = self._node("tests", index, "payload")
             quoted = 1 if isinstance(node, yaml.ScalarNode) and node.style else 0
-            start = node.start_mark
-            fragment = Fragment(
-                self._source, test.payload, start.line + 1, start.column + 1 + quoted
-            )
-            payload = self._parsed(read_payload, fragment)
+            line, column = node.start_mark.line + 1, node.start_mark.column + 1 + quoted
+            fragment = Fragment(self._source, test.payload, line, column)
+            # Only where YAML left the text as it is written are places in it places in the file.
+            as_written = self._source.line(line)[column - 1 :].startswith(test.payload)
+            payload = self._parsed(read_payload, fragment, None if as_written else _span(node))
             if payload is not None:
                 yield SignatureTest(payload, test.expect == "match", _span(node))
 
-    def _parsed(self, parse: Any, fragment: Fragment) -> Any:
+    def _parsed(self, parse: Any, fragment: Fragment, place: Span | None = None) -> Any:
+        """What `parse` makes of a text; None after a mistake, put at `place` if there is one."""
         try:
             return parse(fragment)
         except MistakeError as mistake:
-            self.diagnostics.append(mistake.diagnostic)
+            found = mistake.diagnostic
+            self.diagnostics.append(replace(found, span=place) if place else found)
             return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -25,6 +25,15 @@ Seconds = Annotated[
     BeforeValidator(_seconds, json_schema_input_type=str),
     Field(gt=0, le=30 * 86400, description="a duration such as 10s, 5m, 2h"),
 ]
+
+
+_ID = r"^[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)+$"
+
+
+def _dotted(value: str) -> str:
+    if not re.fullmatch(_ID, value):
+        raise ValueError("an id is words of a-z, 0-9 and `-`, with dots between: lab.chat.hello")
+    return value
 
 
 class _Form(BaseModel):
@@ -70,10 +79,10 @@ class TestForm(_Form):
 class SignatureForm(_Form):
     """One YAML document of a signature file."""
 
-    id: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)+$",
+    id: Annotated[str, AfterValidator(_dotted)] = Field(
         max_length=100,
         description="dotted, unique, never reused: what logs, metrics and bans name",
+        json_schema_extra={"pattern": _ID},
     )
     rev: int = Field(1, ge=1)
     title: str = Field(min_length=1, max_length=200)

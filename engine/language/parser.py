@@ -119,10 +119,13 @@ _EXPECTED = {
 }
 _KEYWORDS = {"and", "or", "not", "in", "at", "of", "any", "all", "them", "nocase"}
 
+# Operators of other languages, where ours is a word or another sign.
+_FOREIGN = {"&": "and", "|": "or", "!": "not", "=": "=="}
+
 
 def _syntax_diagnostic(error: lark.exceptions.UnexpectedInput, fragment: Fragment) -> Diagnostic:
     accepted: set[str] = set()
-    lines = fragment.text.rstrip().split("\n")
+    lines = fragment.text.rstrip(" \t\r\n").split("\n")
     line, column, word = len(lines), len(lines[-1]) + 1, ""
     if isinstance(error, lark.exceptions.UnexpectedCharacters):
         accepted = set(error.allowed or ())
@@ -132,14 +135,20 @@ def _syntax_diagnostic(error: lark.exceptions.UnexpectedInput, fragment: Fragmen
         if error.token.type != "$END":
             line, column = error.token.line or 1, error.token.column or 1
     # The lexer stops where its terminals stop; people read words.
-    if found := re.match(r"\w+|\S", lines[line - 1][column - 1 :]):
+    if found := re.match(r"\w{1,40}|.", lines[line - 1][column - 1 :]):
         word = found[0]
     expected = sorted(_EXPECTED[name] for name in accepted if name in _EXPECTED)
     hint = "expected " + " or ".join(expected) if 0 < len(expected) <= 6 else ""
     keywords = {name.lower() for name in accepted} & _KEYWORDS
     if word.isalpha() and (meant := nearest(word, keywords)).startswith("did you mean"):
         hint = meant
-    what = f"`{word}`" if word else "the end of the text"
+    elif word in _FOREIGN and ("COMPARISON" if word == "=" else "NAME") in accepted:
+        hint = f"did you mean `{_FOREIGN[word]}`?"
+    elif (word == '"' and "STRING" in accepted) or (word == "/" and "REGEX" in accepted):
+        hint = f"the closing `{word}` is missing in this line"
+    # What cannot be seen is named by its code point.
+    shown = word if word.isprintable() and word != "\N{NO-BREAK SPACE}" else f"U+{ord(word):04X}"
+    what = f"`{shown}`" if word else "the end of the text"
     span = fragment.span(line, column, line, column + max(1, len(word)))
     return Diagnostic("S010", f"{what} is not expected here", fragment.source, span, hint)
 

@@ -46,7 +46,7 @@ def read_payload(fragment: Fragment) -> bytes:
                     out.append(item.value)
             case syntax.Term(name=name, arguments=arguments):
                 if name not in _FUNCTIONS:
-                    hint = nearest(name, _FUNCTIONS)
+                    hint = nearest(name, _FUNCTIONS) if arguments else "a text stands in quotes"
                     raise mistake("S012", f"unknown function `{name}`", part.span, hint)
                 if len(arguments) != 1 or (value := constant(arguments[0])) is None:
                     raise mistake("S014", f"`{name}` takes one number", part.span)

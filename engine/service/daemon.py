@@ -27,7 +27,7 @@ from engine.enforce.policy import Policy
 from engine.enforce.redirect import Redirect
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
-from engine.inspect.inspector import Inspector, Verdict
+from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
 from engine.service.control import TIMEOUT_S, ControlServer
 from engine.service.events import Events
 from engine.service.interfaces import chosen_interfaces
@@ -96,6 +96,8 @@ class Daemon:
         if self._bans.covers(datagram):
             return True
         judgement = self._inspector.inspect(datagram, now_s)
+        if judgement is ACCEPTED:
+            return False
         for detection in judgement.detections:
             banned = () if self._settings.monitor_only else self._policy.banned_by(detection)
             for address in banned:

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from engine.errors import InputError
 from engine.sources.linklayer import SKIP_REASONS, ByteOrder, datagram, locator
-from engine.sources.pcapng import SECTION_MAGIC, Section
+from engine.sources.pcapng import MAX_BLOCK_B, SECTION_BLOCK, SECTION_MAGIC, Section
 
 Frame = tuple[float, bytes]
 """(timestamp_s, datagram): seconds since the epoch and the IP datagram of one frame."""
@@ -162,12 +162,16 @@ class Capture:
             size = len(data)
             while size - offset >= 12:
                 try:
-                    if data[offset : offset + 4] == SECTION_MAGIC:
+                    kind, length = section.block_head(data, offset)
+                    if kind == SECTION_BLOCK:
                         section = Section.starting_at(data, offset, section.timestamp_s)
-                    after = section.block_end(data, offset)
+                        length = section.block_head(data, offset)[1]
+                    if length < 12 or length & 3 or length > MAX_BLOCK_B:
+                        self._fail(offset, f"a block of {length} bytes")
+                    after = offset + length
                     if after > size:
                         break
-                    frame = section.read_block(data, offset, after)
+                    frame = section.read_block(data, kind, offset, after)
                 except ValueError as err:
                     self._fail(offset, str(err))
                 offset = after

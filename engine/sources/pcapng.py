@@ -16,7 +16,8 @@ SECTION_MAGIC: Final = b"\x0a\x0d\x0d\x0a"
 MAX_BLOCK_B: Final = 16 << 20
 """libpcap's largest block."""
 
-_SECTION: Final = 0x0A0D0D0A
+SECTION_BLOCK: Final = 0x0A0D0D0A
+"""Reads the same in both byte orders."""
 _INTERFACE: Final = 1
 _OBSOLETE_PACKET: Final = 2
 _SIMPLE_PACKET: Final = 3
@@ -43,12 +44,21 @@ class _Interface:
 class Section:
     """Reads the blocks of one section; `timestamp_s` is that of the latest packet."""
 
-    __slots__ = ("_interfaces", "_obsolete", "_order", "_packet", "_pair", "_short", "timestamp_s")
+    __slots__ = (
+        "_interfaces",
+        "_obsolete",
+        "_order",
+        "_packet",
+        "_short",
+        "block_head",
+        "timestamp_s",
+    )
 
     def __init__(self, order: ByteOrder, timestamp_s: float = 0.0) -> None:
         mark = "<" if order == "little" else ">"
         self._order: ByteOrder = order
-        self._pair = Struct(mark + "II").unpack_from
+        self.block_head = Struct(mark + "II").unpack_from
+        """(type, length in bytes) of the block at an offset into a buffer."""
         self._short = Struct(mark + "HH").unpack_from
         # Interface, time (high, low), captured length, length on the wire.
         self._packet = Struct(mark + "IIII4x").unpack_from
@@ -64,30 +74,24 @@ class Section:
             raise ValueError("a section header without a byte-order mark")
         return cls(order, timestamp_s)
 
-    def block_end(self, data: bytes, offset: int) -> int:
-        """Where the block at `offset` ends; at least 8 bytes of it are there."""
-        length: int = self._pair(data, offset)[1]
-        if length < 12 or length & 3 or length > MAX_BLOCK_B:
-            raise ValueError(f"a block of {length} bytes")
-        return offset + length
-
-    def read_block(self, data: bytes, offset: int, after: int) -> tuple[Locate, int, int] | None:
+    def read_block(
+        self, data: bytes, kind: int, offset: int, after: int
+    ) -> tuple[Locate, int, int] | None:
         """Take in the block between `offset` and `after`.
 
         For a packet returns how to find the IP datagram and the bounds of the frame.
         """
-        kind, length = self._pair(data, offset)
         start, end = offset + 8, after - 4
         if data[end:after] != data[offset + 4 : start]:
             raise ValueError("a block whose two lengths differ")
         if kind in (_ENHANCED_PACKET, _OBSOLETE_PACKET):
             if end - start < 20:
-                raise ValueError(f"a packet block of {length} bytes")
+                raise ValueError(f"a packet block of {after - offset} bytes")
             unpack = self._packet if kind == _ENHANCED_PACKET else self._obsolete
             number, high, low, captured = unpack(data, start)
             start += 20
             if captured > end - start:
-                raise ValueError(f"a frame of {captured} bytes in a block of {length}")
+                raise ValueError(f"a frame of {captured} bytes in a block of {after - offset}")
             interface = self._interface(number)
             self.timestamp_s = (high << 32 | low) * interface.unit_s + interface.offset_s
             return interface.locate, start, start + captured
@@ -95,9 +99,9 @@ class Section:
             return self._simple(data, start, end)
         if kind == _INTERFACE:
             self._add_interface(data, start, end)
-        elif kind == _SECTION:
+        elif kind == SECTION_BLOCK:
             if end - start < 16:
-                raise ValueError(f"a section header of {length} bytes")
+                raise ValueError(f"a section header of {after - offset} bytes")
             major, minor = self._short(data, start + 4)
             if major != 1:
                 raise ValueError(f"pcapng version {major}.{minor} instead of 1.0")

@@ -186,3 +186,29 @@ def test_reader_that_goes_away(folder: Path) -> None:
     finally:
         os.close(write_end)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_signatures_whose_own_tests_fail(folder: Path) -> None:
+    (folder / "signatures").mkdir()
+    (folder / "signatures" / "made-up.yaml").write_text(
+        """\
+id: test.made-up
+rev: 1
+title: Made up
+scope: {transport: udp}
+patterns: |
+  $word = "nothing of"
+when: |
+  $word at 0
+then: {action: drop}
+tests:
+  - {expect: match, payload: '"something else"'}
+  - {expect: no match, payload: '"another"'}
+"""
+    )
+    done = run("--signatures", "signatures", "--json", "good.pcap", cwd=folder)
+    assert done.returncode == 1
+    assert "made-up.yaml" in done.stderr
+    flows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(flows.pop()["summary"]["failed_tests"]) == 1
+    assert [flow["signatures"] for flow in flows] == [[], ["test.made-up"]]

@@ -5,24 +5,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import operator
 import os
 import platform
 import signal
 import statistics
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from tools.lab.topology import Topology
 
-from engine.errors import BtblockerError, UnavailableError
+from engine.errors import BtblockerError, InputError, UnavailableError
 from tools.bench.consumers import Consumer, accept_loop, btblocker, no_queue
 from tools.bench.measure import Rates, RoundTrips, round_trips, throughput
 from tools.bench.native import build
 from tools.bench.xdp import PacketCost, packet_costs
+from tools.lab.topology import Topology
 
 PARTS = ("queue", "latency", "xdp")
 PACKET_SIZES_B = (200, 1000)
@@ -31,9 +32,9 @@ C_LOOP, BTBLOCKER, NO_QUEUE = "C accept loop", "btblocker", "no queue"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        options = _parser().parse_args(arguments)
         results = _measure(options)
     except BtblockerError as err:
         print(f"bench: {err}", file=sys.stderr)
@@ -47,16 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see bench --help)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"not a whole number above 0: {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bench", description="Measure btblocker on this machine.")
-    # argparse checks a default list of choices as if it were one of them.
+    parser = _Parser(prog="bench", description="Measure btblocker on this machine.")
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)"
     )
-    parser.add_argument("--runs", type=int, default=5, help="of each figure (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="a run lasts (%(default)s)")
-    parser.add_argument("--flows", type=int, default=64, help="in the UDP blast (%(default)s)")
-    parser.add_argument("--pings", type=int, default=2000, help="in a run (%(default)s)")
+    parser.add_argument("--runs", type=_count, default=5, help="of each figure (%(default)s)")
+    parser.add_argument("--seconds", type=_count, default=3, help="a run lasts (%(default)s)")
+    parser.add_argument("--flows", type=_count, default=64, help="in the UDP blast (%(default)s)")
+    parser.add_argument("--pings", type=_count, default=2000, help="in a run (%(default)s)")
     parser.add_argument(
         "--baseline", action="store_true", help="leave btblocker out: the limits alone"
     )
@@ -90,9 +101,9 @@ class _Results:
 def _measure(options: argparse.Namespace) -> _Results:
     if os.geteuid() != 0:
         raise UnavailableError("making network namespaces needs root: try sudo")
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        raise BtblockerError(f"no such part: {', '.join(sorted(unknown))}; there are {PARTS}")
+    for part in options.parts:
+        if part not in PARTS:
+            raise InputError(f"no such part: {part!r} (there are {', '.join(PARTS)})")
     parts = set(options.parts or PARTS)
     if options.baseline:
         parts.discard("xdp")
@@ -144,15 +155,17 @@ def _rate_table(rates: Sequence[Rates]) -> Table:
     table.add_column("consumer")
     for column in ("packet", "median", "lowest", "highest", "of the C loop", "sent in vain"):
         table.add_column(column, justify="right")
-    limits = {rate.packet_b: rate.median for rate in rates if rate.consumer == C_LOOP}
+    limits = {rate.packet_b: rate.per_second for rate in rates if rate.consumer == C_LOOP}
     for rate in rates:
+        # Run by run: neighbours in time share the machine's mood.
+        of_limit = map(operator.truediv, rate.per_second, limits[rate.packet_b])
         table.add_row(
             rate.consumer,
             f"{rate.packet_b} B",
             f"{rate.median:,.0f}",
             f"{min(rate.per_second):,.0f}",
             f"{max(rate.per_second):,.0f}",
-            f"{rate.median / limits[rate.packet_b]:.2f}",
+            f"{statistics.median(of_limit):.2f}",
             f"{statistics.median(rate.lost_share):.0%}",
         )
     return table
@@ -177,11 +190,11 @@ def _round_trip_table(trips: Sequence[RoundTrips]) -> Table:
 def _xdp_table(costs: Sequence[PacketCost]) -> Table:
     table = Table(title="XDP program, one packet", title_justify="left")
     table.add_column("packet")
-    table.add_column("IPv4", justify="right")
-    table.add_column("IPv6", justify="right")
+    for column in ("not IP", "IPv4", "IPv6"):
+        table.add_column(column, justify="right")
     for case in dict.fromkeys(cost.case for cost in costs):
         by_version = {cost.ip_version: f"{cost.ns:.0f} ns" for cost in costs if cost.case == case}
-        table.add_row(case, by_version[4], by_version[6])
+        table.add_row(case, *(by_version.get(version, "") for version in (None, 4, 6)))
     return table
 
 

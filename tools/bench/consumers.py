@@ -9,10 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.bench.native import Programs
 from tools.lab.blocker import run_blocker
 from tools.lab.topology import Program, Topology
-
-from tools.bench.native import Programs
 
 QUEUE_NUMBER = 0
 _COPY_B = 2048

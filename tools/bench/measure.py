@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tools.lab.topology import LabError, Program, Topology
-
 from tools.bench.consumers import Consumer, pin, queue_counters
 from tools.bench.native import Programs
+from tools.lab.topology import (
+    HOST_INTERFACE,
+    LAN_INTERFACE,
+    LabError,
+    Program,
+    Topology,
+)
 
 # One core makes the packets and carries them to the queue, the other consumes them.
 SENDER_CORE = 0
@@ -18,7 +24,6 @@ CONSUMER_CORE = 1
 
 _FIRST_PORT = 20000
 _ECHO_PORT = 7000
-_HEADERS_B = 28  # IPv4 and UDP
 _WARM_UP_S = 0.5
 _PING_INTERVAL_US = 500
 
@@ -58,7 +63,7 @@ def throughput(
     packet_sizes_b: Sequence[int],
     flows: int,
     runs: int,
-    run_s: float,
+    run_s: int,
     advance: Progress,
 ) -> list[Rates]:
     """Blast UDP through the router, consumers in turn."""
@@ -94,15 +99,16 @@ def _blast(
     consumer: Program,
     packet_b: int,
     flows: int,
-    run_s: float,
+    run_s: int,
 ) -> tuple[float, float]:
     """Packets consumed per second, and the share that was lost in front of the consumer."""
     sender = topology.spawn(
         topology.client,
         [
             *("taskset", "--cpu-list", str(SENDER_CORE), programs.udp_blast),
-            *(topology.server_address(4), str(_FIRST_PORT), str(flows)),
-            *(str(packet_b - _HEADERS_B), str(run_s + 2 * _WARM_UP_S)),
+            *(HOST_INTERFACE, _next_hop(topology)),
+            *(topology.client_address(4), topology.server_address(4)),
+            *(str(_FIRST_PORT), str(flows), str(packet_b), str(run_s + 2 * _WARM_UP_S)),
         ],
         name="udp_blast",
     )
@@ -118,6 +124,12 @@ def _blast(
     lost = after.lost - before.lost
     _drained(consumer)
     return consumed / (end_s - start_s), lost / (consumed + lost)
+
+
+def _next_hop(topology: Topology) -> str:
+    """The MAC address that the router has towards the client."""
+    shown = topology.router.run(["ip", "-json", "link", "show", "dev", LAN_INTERFACE]).stdout
+    return str(json.loads(shown)[0]["address"])
 
 
 def _drained(consumer: Program) -> None:

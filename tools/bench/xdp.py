@@ -19,24 +19,26 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.lab.topology import LAN_INTERFACE, LabError, Topology
-
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import UnavailableError
+from tools.lab.topology import LAN_INTERFACE, LabError, Topology
 
 BANS = 100_000
 _CAPACITY = 2 * BANS
 _REPEAT = 2_000_000
 _RUNS = 5
 _BAN_NS = 3600 * 10**9
+_ARP = (bytes(12) + b"\x08\x06").ljust(64, b"\0")
+_NO_LOOKUP = "no look-up (ARP)"
 _CASES = ("miss, no bans", f"miss, {BANS:,} bans", f"hit, {BANS:,} bans")
 
 
 @dataclass(frozen=True, slots=True)
 class PacketCost:
-    """Nanoseconds a packet for one IP version, the median over some runs."""
+    """Nanoseconds a packet, the median over some runs."""
 
-    ip_version: int
+    ip_version: int | None
+    """None for what is not IP: the price of the program without a look-up."""
     case: str
     ns: float
 
@@ -62,6 +64,7 @@ def _measure(interface: str) -> list[PacketCost]:
             clean[version] = _packet(first, first + 1)
             banned[version] = _packet(first, ipaddress.ip_address(_ban_base(version)) + BANS // 2)
         packets = Path(folder)
+        costs.append(PacketCost(None, _NO_LOOKUP, _cost(program_id, _ARP, packets)))
         before = {version: _cost(program_id, clean[version], packets) for version in (4, 6)}
         expires_ns = time.monotonic_ns() + _BAN_NS
         for version in (4, 6):

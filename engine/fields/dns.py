@@ -1,0 +1,50 @@
+"""DNS messages in UDP datagrams (RFC 1035)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+_HEADER = struct.Struct(">HHHHHH")
+_QUESTION = struct.Struct(">HH")
+_RESPONSE = 0x8000
+_OPCODE = 0x7800
+MAX_NAME_B = 255
+
+
+@dataclass(frozen=True, slots=True)
+class DnsMessage:
+    """The first question of a standard query or of the answer to one.
+
+    `name` is in lower case, dotted, without the final dot; `type` is the QTYPE.
+    """
+
+    response: bool
+    name: bytes
+    type: int
+
+
+def parse_message(payload: bytes) -> DnsMessage | None:
+    """The message in `payload`, None if it is no DNS message with one question."""
+    if len(payload) < _HEADER.size:
+        return None
+    _, flags, questions, _, _, _ = _HEADER.unpack_from(payload)
+    if questions != 1 or flags & _OPCODE:
+        return None
+    labels = []
+    position = _HEADER.size
+    while True:
+        if position >= len(payload) or position > _HEADER.size + MAX_NAME_B:
+            return None
+        length = payload[position]
+        if length == 0:
+            break
+        # A question's name is never compressed: nothing stands before it to point at.
+        if length > 63 or position + 1 + length > len(payload):
+            return None
+        labels.append(payload[position + 1 : position + 1 + length])
+        position += 1 + length
+    if position + 1 + _QUESTION.size > len(payload):
+        return None
+    kind, _ = _QUESTION.unpack_from(payload, position + 1)
+    return DnsMessage(bool(flags & _RESPONSE), b".".join(labels).lower(), kind)

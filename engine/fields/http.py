@@ -1,0 +1,78 @@
+"""The start of an HTTP/1 message (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_HEADERS = 64
+
+_REQUEST = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^ \r\n]+) HTTP/1\.[01]\r?\n")
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMessage:
+    """A request (`method` and `target` are set) or a response (`status` is).
+
+    `headers` maps lower-case names to values as sent, the first of each name; only lines
+    that have arrived in full are in it.
+    """
+
+    method: bytes | None
+    target: bytes | None
+    status: int | None
+    headers: dict[bytes, bytes]
+
+    @property
+    def path(self) -> bytes | None:
+        """The target up to its question mark."""
+        return None if self.target is None else self.target.partition(b"?")[0]
+
+    @property
+    def query(self) -> bytes | None:
+        """The target after its question mark."""
+        if self.target is None or b"?" not in self.target:
+            return None
+        return self.target.partition(b"?")[2]
+
+    @property
+    def host(self) -> bytes | None:
+        """The Host header in lower case, without a port."""
+        value = self.headers.get(b"host")
+        if value is None:
+            return None
+        name = value.lower()
+        if name.startswith(b"["):  # an IPv6 address
+            return name.partition(b"]")[0][1:]
+        return name.partition(b":")[0]
+
+
+def parse_message(stream: bytes) -> HttpMessage | None:
+    """The message that a stream begins with; None if it does not begin with one.
+
+    The first line must have arrived in full; of the headers, what has.
+    """
+    if request := _REQUEST.match(stream):
+        headers = _headers(stream, request.end())
+        return HttpMessage(request[1], request[2], None, headers)
+    if status := _STATUS.match(stream):
+        end_of_line = stream.find(b"\n")
+        headers = _headers(stream, end_of_line + 1) if end_of_line >= 0 else {}
+        return HttpMessage(None, None, int(status[1]), headers)
+    return None
+
+
+def _headers(stream: bytes, start: int) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    while len(headers) < MAX_HEADERS:
+        end = stream.find(b"\n", start)
+        line = stream[start:end].removesuffix(b"\r")
+        if end < 0 or not line:
+            break
+        name, colon, value = line.partition(b":")
+        if not colon:
+            break
+        headers.setdefault(name.lower(), value.strip(b" \t"))
+        start = end + 1
+    return headers

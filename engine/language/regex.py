@@ -1,0 +1,88 @@
+"""What a regular expression may look like before it meets Hyperscan.
+
+Hyperscan says what it does not support, but not before it has tried: nested repeats can cost
+it many seconds and hundreds of megabytes. It is also handed expressions with a place in front
+of them, so one that closes a group it never opened would take its place apart.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Streams are inspected up to 2048 bytes and datagrams seldom carry more than 1500, so longer
+# repeats mean nothing. Within this, Hyperscan takes at most seconds and tens of megabytes.
+MAX_POSITIONS = 4096
+
+_PIECE = re.compile(
+    r"""
+    (?P<refused> \(\* | \(\?\# | \\Q | \(\?[a-zA-Z-]*x )
+    | (?P<open> \( (?: \?[ims-]*: )? )
+    | (?P<close> \) )
+    | (?P<bar> \| )
+    | (?P<repeat> (?: [*+?] | \{ [0-9]+ (?: , [0-9]* )? \} ) [+?]? )
+    | (?P<atom> \[ \^? \]? (?: \[: \w+ :\] | \\. | [^\]\\] )* \] | \\x[0-9A-Fa-f]{2} | \\. | . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_MEANINGS = {
+    "(*": "verbs such as `(*UTF8)` are not supported: patterns are about bytes",
+    "(?#": "comments in a regular expression are not supported",
+    "\\Q": "`\\Q` is not supported: write `\\` before each special character",
+}
+
+
+class RegexError(Exception):
+    """A regular expression that is not handed to Hyperscan.
+
+    `offset` is where in it; `too_large` tells apart what would only cost too much.
+    """
+
+    def __init__(self, reason: str, offset: int, *, too_large: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.offset = offset
+        self.too_large = too_large
+
+
+def check_regex(expression: str) -> None:
+    """Refuse what is unbalanced, or unrolls to more than MAX_POSITIONS bytes. Raises RegexError.
+
+    The length is that of the expression with every repeat written out: `(ab{3}){2}` has 8.
+    """
+    # For each open group: where it opens, and the length before it.
+    open_groups: list[tuple[int, int]] = []
+    total = last = 0  # of the group at hand, and of its last item, which a repeat is about
+    for piece in _PIECE.finditer(expression):
+        text, offset = piece[0], piece.start()
+        match piece.lastgroup:
+            case "refused":
+                meaning = _MEANINGS.get(text, "the extended syntax `x` is not supported")
+                raise RegexError(meaning, offset)
+            case "open":
+                open_groups.append((offset, total))
+                total = last = 0
+            case "close":
+                if not open_groups:
+                    raise RegexError("this `)` closes nothing", offset)
+                _, before = open_groups.pop()
+                total, last = before + total, total
+            case "bar":
+                last = 0
+            case "repeat":
+                total += last * (_times(text) - 1)
+                last *= _times(text)
+            case _:
+                total, last = total + 1, 1
+        if total > MAX_POSITIONS:
+            raise RegexError(
+                f"written out, this is longer than {MAX_POSITIONS} bytes", offset, too_large=True
+            )
+    if open_groups:
+        raise RegexError("this `(` is not closed", open_groups[-1][0])
+
+
+def _times(repeat: str) -> int:
+    """How many copies a repeat makes at most; without an end, how many it needs."""
+    bounds = re.findall(r"[0-9]+", repeat)
+    # A number of ten digits is as absurd as any longer one.
+    return max(1, *(int(bound[:10]) for bound in bounds)) if bounds else 1

@@ -1,0 +1,41 @@
+"""The documents: their examples work, and what is generated is up to date."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.signatures import load
+from tools.reference import DOCUMENT, rendered
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _signatures() -> list[tuple[str, str]]:
+    """Every YAML block that is a signature, in every document."""
+    found = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        blocks = re.findall(r"```yaml\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+        found += [(f"{path.name}-{n}", block) for n, block in enumerate(blocks) if "id:" in block]
+    return found
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in _signatures()])
+def test_example_signatures_compile_and_pass_their_tests(text: str, tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text(text)
+    ruleset = load(tmp_path)
+    assert not ruleset.self_test()
+    assert not ruleset.warnings
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    assert rendered(text) == text, "run `python -m tools.reference`"
+
+
+def test_links_lead_somewhere() -> None:
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"

@@ -1,0 +1,68 @@
+"""The benchmark runs and cleans up; what it measures is not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tools.bench", *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.lab
+def test_queue_and_latency() -> None:
+    done = run("queue", "latency", "--runs", "1", "--seconds", "1", "--pings", "100", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    results = json.loads(done.stdout)
+    assert [(rate["consumer"], rate["packet_b"]) for rate in results["rates"]] == [
+        ("C accept loop", 200),
+        ("btblocker", 200),
+        ("C accept loop", 1000),
+        ("btblocker", 1000),
+    ]
+    assert all(rate["per_second"][0] > 0 for rate in results["rates"])
+    assert [trip["consumer"] for trip in results["round_trips"]] == [
+        "no queue",
+        "C accept loop",
+        "btblocker",
+    ]
+    assert all(0 < trip["p50_us"][0] <= trip["p99_us"][0] for trip in results["round_trips"])
+
+
+@pytest.mark.lab
+def test_xdp() -> None:
+    done = run("xdp", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    costs = json.loads(done.stdout)["xdp"]
+    assert [cost["ip_version"] for cost in costs] == [None, 4, 4, 4, 6, 6, 6]
+    assert all(cost["ns"] > 0 for cost in costs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "no such part: 'nonsense'"),
+        (["--runs", "0"], "not a whole number above 0: '0'"),
+        (["--seconds", "x"], "not a whole number above 0: 'x'"),
+    ],
+)
+@pytest.mark.lab
+def test_bad_input(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
