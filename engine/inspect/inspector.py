@@ -167,6 +167,7 @@ class Inspector:
         stream = side.stream
         if stream is None:  # the connection began before we looked
             stream = side.stream = StreamStart(sequence)
+            flow.turns = None  # what this side has sent before is not known, or no longer
         ruleset = self.ruleset
         judgement = ACCEPTED
         if not stream.complete and stream.add(sequence, payload):

@@ -194,16 +194,16 @@ class _Checker:
             message = f"`{field.name}` reads one buffer, and a flow has none"
             turned = self._vocabulary.get(f"turn(n).{field.name}")
             return message, f"write `{turned.signature}`" if turned else "read its turns"
-        return f"`{field.name}` is for flows", "say `inspect: flow` in `scope`"
+        return f"`{field.name}` is for signatures of flows", "say `inspect: flow` in `scope`"
 
     def _indexed(self, term: syntax.Term, below: int, field: Field) -> None:
         """Check what is said of `turn(n)`: which one, and how far into it."""
         index, *where = (constant(argument) for argument in term.arguments)
         place = term.arguments[0].span
         if index is None:
-            self._report("S015", "the number in it must be a constant", place)
+            self._report("S015", "which turn must be a constant", place)
         elif not 0 <= index < below:
-            self._report("S016", f"`{field.signature}` is for 0 to {below - 1}", place)
+            self._report("S016", f"`{field.signature}` is known of turns 0 to {below - 1}", place)
         offset, length = (*where, 1, 1)[:2]
         if field.reach_b is None or offset is None or length is None:
             return

@@ -273,6 +273,11 @@ class _Document:
             case "model_type":
                 hint = "write `{key: value, ...}`"
                 self._report("S006", f"{name}: a mapping is needed", _span(self._node(*path)), hint)
+            case "too_short" | "too_long" as which:
+                bound = "at least" if which == "too_short" else "at most"
+                limit = problem["ctx"]["min_length" if which == "too_short" else "max_length"]
+                message = f"{name}: {bound} {limit} of them"
+                self._report("S006", message, _span(self._node(*path)))
             case _:
                 message = message[:1].lower() + message[1:]
                 self._report("S006", f"{name}: {message}", _span(self._node(*path)))
