@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -255,7 +256,10 @@ def test_make_run_blocks(topology: Topology) -> None:
     with Datagrams(topology) as datagrams:
         assert datagrams.pass_through()
         assert not datagrams.pass_through(DHT_PING)
-    program.stop()
+    # As an impatient terminal does: to everybody, more than once.
+    for _ in range(3):
+        os.killpg(program.process.pid, signal.SIGINT)
+        time.sleep(0.02)
     wait_until(lambda: not _traces(topology), 10, "cleaned up")
 
 
