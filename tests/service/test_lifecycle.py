@@ -11,15 +11,17 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.netns import call_in
 from tests.service.traffic import DHT_PING, Datagrams
 from tools.lab.blocker import run_blocker
-from tools.lab.topology import LAN_INTERFACE, LabError, Topology, wait_until
+from tools.lab.namespace import call_in
+from tools.lab.program import LabError, wait_until
+from tools.lab.topology import LAN_INTERFACE, Topology
 
 pytestmark = pytest.mark.lab
 
@@ -255,7 +257,10 @@ def test_make_run_blocks(topology: Topology) -> None:
     with Datagrams(topology) as datagrams:
         assert datagrams.pass_through()
         assert not datagrams.pass_through(DHT_PING)
-    program.stop()
+    # As an impatient terminal does: to everybody, more than once.
+    for _ in range(3):
+        os.killpg(program.process.pid, signal.SIGINT)
+        time.sleep(0.02)
     wait_until(lambda: not _traces(topology), 10, "cleaned up")
 
 
