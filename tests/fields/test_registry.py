@@ -118,7 +118,9 @@ def test_field(name: str, payload: bytes, arguments: tuple[Any, ...], value: Any
 def test_every_field_has_a_value_tested() -> None:
     marks = test_field.pytestmark  # type: ignore[attr-defined]
     tested = {name for name, _, _, value in marks[0].args[1] if value is not None}
-    assert tested | {"bencode.a.info_hash"} == set(VOCABULARY)
+    # Those of http, tls and dns are tested with their parsers.
+    here = {name for name in VOCABULARY if name.split(".")[0] not in ("http", "tls", "dns")}
+    assert tested | {"bencode.a.info_hash"} == here
 
 
 PYTHON = {Type.NUMBER: int, Type.DECIMAL: float, Type.TEXT: bytes}
