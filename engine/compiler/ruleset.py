@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
@@ -85,17 +86,20 @@ class Bank:
             distinct.update(dict.fromkeys(plan.expressions))
         return list(distinct)
 
+    def candidates(self, hits: Sequence[int]) -> list[Rule]:
+        """The rules to be asked about a buffer, given what its scan matched."""
+        positions = set(self._always)
+        for hit in hits:
+            positions.update(self._triggered[hit])
+        return [self.rules[position] for position in sorted(positions)]
+
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
-        candidates = set(self._always)
-        for hit in hits:
-            candidates.update(self._triggered[hit])
-        found = []
-        for position in sorted(candidates):
-            rule = self.rules[position]
-            if rule.predicate is None or rule.predicate.when(context, hits):
-                found.append(rule)
-        return found
+        return [
+            rule
+            for rule in self.candidates(hits)
+            if rule.predicate is None or rule.predicate.when(context, hits)
+        ]
 
 
 class RuleSet:
@@ -132,6 +136,14 @@ class RuleSet:
         self.udp = banks["udp", "packet"]
         self.tcp_stream = banks["tcp", "stream"]
         self.tcp_packet = banks["tcp", "packet"]
+
+    def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
+        """A copy with every bank changed: how tools watch the rules at work."""
+        other = copy.copy(self)
+        other.udp = change(self.udp)
+        other.tcp_stream = change(self.tcp_stream)
+        other.tcp_packet = change(self.tcp_packet)
+        return other
 
     def self_test(self) -> list[Diagnostic]:
         """Run every signature's own tests; gives a diagnostic for each that fails."""
