@@ -103,13 +103,13 @@ class Inspector:
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
             return self._decide(bank, hits, payload, packet, flow, now_s)
         decoded = decode(datagram)
-        if decoded is None:
-            return ACCEPTED
-        return (
-            self._segment(decoded, now_s)
-            if decoded.protocol == TCP
-            else self._datagram(decoded, now_s)
-        )
+        return ACCEPTED if decoded is None else self.judge(decoded, now_s)
+
+    def judge(self, packet: Packet, now_s: float) -> Judgement:
+        """Judge what `decode` has made of a datagram; the answer is that of `inspect`."""
+        if packet.protocol == TCP:
+            return self._segment(packet, now_s)
+        return self._datagram(packet, now_s)
 
     def _datagram(self, packet: Packet, now_s: float) -> Judgement:
         flow = self._udp.side(packet.key).flow
