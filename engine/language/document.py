@@ -69,7 +69,7 @@ def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
     for node in nodes:
         document = _Document(source, node)
         signature = document.signature()
-        diagnostics += document.diagnostics
+        diagnostics += document.diagnostics[:MAX_MISTAKES]
         if signature is not None and not has_errors(document.diagnostics):
             signatures.append(signature)
         if sum(d.severity == "error" for d in diagnostics) >= MAX_MISTAKES:

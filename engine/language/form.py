@@ -54,7 +54,7 @@ class Scope(_Form):
 class Threshold(_Form):
     """`then` takes effect from the `count`-th match on within `within`, counted `per` host."""
 
-    count: int = Field(ge=2, le=1000)
+    count: int = Field(ge=2, le=100)
     per: Literal["src", "dst"]
     within: Seconds
 

@@ -12,11 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.language.diagnostics import (
-    CODES,
-    Diagnostic,
-    SignatureError,
-)
+from engine.language.diagnostics import CODES, Diagnostic, SignatureError, Source, Span, nearest
 from engine.signatures import load
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -53,3 +49,60 @@ def test_every_code_is_told_and_nothing_else() -> None:
 
 def test_every_golden_text_belongs_to_a_mistake() -> None:
     assert sorted(path.stem for path in GOLDEN.glob("*.txt")) == MISTAKES
+
+
+def shown(line: str, start: int, end: int) -> tuple[str, str]:
+    """The source line and the line below it, behind their margins."""
+    diagnostic = Diagnostic("S010", "", Source(Path("a"), line), Span(1, start, 1, end), "hint")
+    *_, source, carets = str(diagnostic).split("\n")
+    return source[4:], carets[4:]
+
+
+@pytest.mark.parametrize(
+    ("line", "start", "end", "carets"),
+    [
+        ("abc def", 5, 8, "    ^^^ hint"),
+        ("abc", 4, 5, "   ^ hint"),
+        ("abc", 2, 99, " ^^ hint"),
+        ("a\tb c", 3, 4, " \t^ hint"),
+    ],
+)
+def test_carets_stand_under_the_mistake(line: str, start: int, end: int, carets: str) -> None:
+    assert shown(line, start, end) == (line, carets)
+
+
+@pytest.mark.parametrize("start", [1, 40, 99, 101, 500, 997])
+def test_long_lines_are_cut_around_the_mistake(start: int) -> None:
+    line = "".join(chr(0x100 + i % 1000) for i in range(1000))
+    source, carets = shown(line, start, start + 3)
+    assert len(source) <= 100
+    at = carets.index("^")
+    assert source[at : at + 3] == line[start - 1 : start + 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        ("siez", ["size", "entropy"], "did you mean `size`?"),
+        ("xyz", ["b", "a"], "known: `a`, `b`"),
+        ("xyz", [], ""),
+        ("xyz", [f"name{i}" for i in range(13)], ""),
+    ],
+)
+def test_nearest(name: str, known: list[str], hint: str) -> None:
+    assert nearest(name, known) == hint
+
+
+def test_json_says_the_same() -> None:
+    diagnostic = Diagnostic("S101", "m", Source(Path("a.yaml"), "x"), Span(1, 2, 3, 4), "h")
+    assert diagnostic.as_json() == {
+        "code": "S101",
+        "severity": "warning",
+        "message": "m",
+        "hint": "h",
+        "file": "a.yaml",
+        "line": 1,
+        "column": 2,
+        "end_line": 3,
+        "end_column": 4,
+    }

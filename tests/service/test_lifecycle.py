@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,6 +244,23 @@ def _udp(source: str, destination: str, port: int, payload: bytes) -> bytes:
     checksum = ~(total + (total >> 16)) & 0xFFFF
     header = header[:10] + checksum.to_bytes(2, "big") + header[12:]
     return header + struct.pack(">HHHH", 6999, port, 8 + len(payload), 0) + payload
+
+
+def test_make_run_blocks(topology: Topology) -> None:
+    program = topology.spawn(
+        topology.router,
+        ["make", "-C", str(ROOT), "run", f"ARGS=--interface {LAN_INTERFACE}"],
+        name="make-run",
+    )
+    program.wait_for(lambda: "btblocker is ready" in program.log.read_text(), 60)
+    with Datagrams(topology) as datagrams:
+        assert datagrams.pass_through()
+        assert not datagrams.pass_through(DHT_PING)
+    # As an impatient terminal does: to everybody, more than once.
+    for _ in range(3):
+        os.killpg(program.process.pid, signal.SIGINT)
+        time.sleep(0.02)
+    wait_until(lambda: not _traces(topology), 10, "cleaned up")
 
 
 def test_the_environment_is_heard(topology: Topology) -> None:

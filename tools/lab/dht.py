@@ -42,7 +42,7 @@ def start_dht(
     that clients have built in. Raises LabError when the nodes are not ready in time.
     """
     port = _BUILT_IN_PORT if built_in_names else random_port()
-    addresses = topology.add_server_addresses(nodes, family)
+    addresses = topology.add_distant_addresses(nodes, family)
     status_file = topology.folder / "dht.status.json"
     order = {
         "settings": private_network_settings(),

@@ -37,6 +37,11 @@ _CLIENT: dict[Family, str] = {4: "10.77.1.2", 6: "2001:db8:77:1::2"}
 _SERVER: dict[Family, str] = {4: "10.77.2.2", 6: "2001:db8:77:2::2"}
 _LAN_GATEWAY: dict[Family, str] = {4: "10.77.1.1", 6: "2001:db8:77:1::1"}
 _WAN_GATEWAY: dict[Family, str] = {4: "10.77.2.1", 6: "2001:db8:77:2::1"}
+# The network of all addresses behind the server, and one address for each number.
+_DISTANT: dict[Family, tuple[str, str]] = {
+    4: ("10.78.0.0/16", "10.78.{}.1"),
+    6: ("2001:db8:78::/48", "2001:db8:78:{}::1"),
+}
 _PREFIX_BITS: dict[Family, int] = {4: 24, 6: 64}
 
 _COMMAND_TIMEOUT_S = 10.0
@@ -211,11 +216,13 @@ class Topology:
         self._programs.append(program)
         return program
 
-    def add_server_addresses(self, count: int, family: Family) -> list[str]:
-        """Give the server `count` more addresses of a family and return them."""
-        stem = _SERVER[family].removesuffix("2")
-        addresses = [f"{stem}{100 + index}" for index in range(count)]
+    def add_distant_addresses(self, count: int, family: Family) -> list[str]:
+        """Give the server `count` more addresses, each of a network of its own; call it once."""
+        network, stem = _DISTANT[family]
+        addresses = [stem.format(index) for index in range(1, count + 1)]
+        # On the interface with the default route: a client may think other ones lead nowhere.
         _ip(self.server.name, [_address(each, family, HOST_INTERFACE) for each in addresses])
+        _ip(self.router.name, [f"route add {network} via {_SERVER[family]} dev {WAN_INTERFACE}"])
         return addresses
 
     def set_hosts(self, where: Namespace, names: Mapping[str, Sequence[str]]) -> None:

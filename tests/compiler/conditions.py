@@ -1,0 +1,106 @@
+"""Random signatures as text, and payloads that they have something to do with."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+# Few bytes and small numbers: chance must hit them often.
+BYTES = b"\x00\x01AaBb"
+payloads = st.one_of(
+    st.lists(st.sampled_from(BYTES), max_size=24).map(bytes),
+    st.binary(max_size=40),
+    st.sampled_from(
+        [
+            b"d1:y1:qe",
+            b"d1:y1:Ae",
+            b"\x01\x00" + bytes(14) + b"\x00A\x00\x01",
+            b"\x41\x01" + bytes(18) + b"\x00\x02AB",
+        ]
+    ),
+)
+
+offsets = st.integers(0, 8).map(str)
+small = st.one_of(
+    st.integers(0, 4).map(str),
+    st.sampled_from(["0x41", "0x61", "255", "256", "65", "1 << 16", "64", "20"]),
+)
+_widths = ["u8", "u8", "u8", "u16", "u32", "u64", "u16le", "u32le", "u64le"]
+
+
+def _numbers(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*/%&|^"), inner),
+        st.builds("({} {} {})".format, inner, st.sampled_from(["<<", ">>"]), inner),
+        st.builds("{}{}".format, st.sampled_from("-~"), inner),
+        st.builds("{}({})".format, st.sampled_from(_widths), inner),
+    )
+
+
+_reads = st.builds("{}({})".format, st.sampled_from(_widths), offsets)
+_fields = st.sampled_from(
+    ["size", "src.port", "utp.seq_nr", "utp.extensions_end", "length(bencode.y)"]
+)
+numbers = st.recursive(st.one_of(_reads, small, _fields), _numbers, max_leaves=4)
+_signs = st.sampled_from(["==", "==", "==", "!=", "<", "<=", ">", ">="])
+_decimals = st.builds(
+    "{}({}, {})".format, st.sampled_from(["entropy", "printable"]), offsets, numbers
+)
+_bounds = st.tuples(st.integers(0, 5), st.integers(1, 9)).map(lambda b: f"{b[0]}..{b[0] + b[1]}")
+_places = st.one_of(
+    st.just(""), offsets.map(lambda o: f" at {o}"), _bounds.map(lambda b: f" in {b}")
+)
+
+comparisons = st.one_of(
+    st.builds("{} {} {}".format, _reads, _signs, small),
+    st.builds("{} & {} {} {}".format, _reads, small, _signs, small),
+    st.builds("{} {} {}".format, numbers, _signs, numbers),
+    st.builds("{} in [{}, {}]".format, st.one_of(_reads, numbers), small, small),
+    st.builds("{} in {}".format, numbers, _bounds),
+    st.builds("{} in {}..{}".format, numbers, numbers, small).filter(lambda t: "u" in t),
+    st.builds(
+        "{} {} {}".format, _decimals, _signs, st.sampled_from(["0.5", "1.0", "0", "1", "2.5"])
+    ),
+    st.builds('bencode.y {} "{}"'.format, st.sampled_from(["==", "!="]), st.sampled_from("qA")),
+    st.just('bencode.y in ["q", "r"]'),
+    st.just("src.ip in 10.0.0.0/8"),
+)
+_names = ["$a", "$b", "$b2"]
+matches = st.one_of(
+    st.builds("{}{}".format, st.sampled_from(_names), _places),
+    st.builds(
+        "{} of {}{}".format,
+        st.sampled_from(["any", "all", "1", "2"]),
+        st.sampled_from(["them", "($a, $b)", "($b*)", "($a, $b*)"]),
+        _places,
+    ),
+    st.builds("{} of ($a){}".format, st.sampled_from(["any", "all", "1"]), _places),
+)
+
+
+def _joined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    parts = st.lists(inner, min_size=2, max_size=3)
+    return st.one_of(
+        parts.map(lambda p: "(" + " and ".join(p) + ")"),
+        parts.map(lambda p: "(" + " or ".join(p) + ")"),
+        inner.map(lambda c: f"not ({c})"),
+    )
+
+
+conditions = st.recursive(st.one_of(comparisons, matches), _joined, max_leaves=6)
+
+_text = st.lists(st.sampled_from(BYTES), min_size=1, max_size=3).map(
+    lambda bs: '"' + "".join(f"\\x{b:02x}" for b in bs) + '"'
+)
+_hex_bytes = st.sampled_from(["00", "01", "41", "61", "42", "??", "4?", "?1"])
+_hex = st.one_of(
+    st.builds("{{ {} [{}] {} }}".format, _hex_bytes, st.sampled_from("012"), _hex_bytes),
+    st.builds("{{ {} [0-{}] 41 }}".format, _hex_bytes, st.sampled_from("012")),
+    st.builds("{{ ( {} | {} {} ) {} }}".format, *[_hex_bytes] * 4),
+)
+_regex = st.sampled_from([r"/A+b/", r"/[AB]\x00?./", r"/(A|bb)a/", r"/A(?:.|\x01)B|b\x00/"])
+_bodies = st.builds(
+    "{}{}".format, st.one_of(_text, _hex, _regex), st.sampled_from(["", "", " nocase"])
+)
+patterns = st.tuples(_bodies, _bodies, _bodies).map(
+    lambda bodies: "".join(f"{name} = {body}\n" for name, body in zip(_names, bodies, strict=True))
+)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+
+from engine.compiler.normal import normalise
+from engine.language import syntax
+from engine.language.diagnostics import has_errors
+from engine.language.parser import walk
+from tests.compiler import conditions, written
+
+
+@pytest.mark.parametrize(
+    ("when", "normal"),
+    [
+        ("not not $a", "$a"),
+        ("not ($a and $b)", "not $a or not $b"),
+        ("not ($a or not $b)", "not $a and $b"),
+        ("not size == 1", "size != 1"),
+        ("not size < 1", "size >= 1"),
+        ("not size > 1", "size <= 1"),
+        ("size in 1..4", "size >= 1 and size < 4"),
+        ("not size in 1..4", "size < 1 or size >= 4"),
+        ("$a and ($b and ($c and $d))", "$a and $b and $c and $d"),
+        ("$a or size in 1..4 or ($b or $c)", "$a or (size >= 1 and size < 4) or $b or $c"),
+        ("$a and size in 1..4", "$a and size >= 1 and size < 4"),
+        ("not any of them", "not any of them"),
+        ("not size in [1, 2]", "not size in [1, 2]"),
+    ],
+)
+def test_normal_form(when: str, normal: str) -> None:
+    assert written.normal(when) == written.condition(normal)
+
+
+@given(conditions.conditions, conditions.patterns)
+def test_negations_stand_on_what_has_no_opposite(when: str, named: str) -> None:
+    assume(not has_errors(written.checked(when, named)))
+    normal = normalise(written.condition(when))
+    for node in walk(normal):
+        if isinstance(node, syntax.Not):
+            assert isinstance(node.operand, syntax.Term | syntax.Match | syntax.Of | syntax.Member)
+        if isinstance(node, syntax.Member):
+            assert not isinstance(node.container, syntax.Range)
+        if isinstance(node, syntax.And | syntax.Or):
+            assert not any(type(operand) is type(node) for operand in node.operands)
+    assert normalise(normal) == normal

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+from engine.compiler.database import Database
+from engine.compiler.expression import placed
+from engine.compiler.normal import normalise
+from engine.compiler.predicate import compile_predicate, placed_patterns
+from engine.compiler.ruleset import RuleSet
+from engine.compiler.trigger import find_trigger
+from engine.fields import Context
+from engine.language.diagnostics import SignatureError, has_errors
+from tests.compiler import conditions, kleene, written
+
+generous = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+)
+
+
+def context(payload: bytes) -> Context:
+    return Context(payload, bytes([10, 0, 0, 1]), bytes(4), 2, 65)
+
+
+def decided(when: str, named: str, payload: bytes, *, always: bool) -> bool:
+    ruleset = RuleSet([written.signature(when, named, always=always)])
+    bank = ruleset.udp
+    return bool(bank.decide(bank.database.scan(payload), context(payload)))
+
+
+@generous
+@given(conditions.conditions, conditions.patterns, conditions.payloads)
+def test_compiled_conditions_mean_what_the_language_says(
+    when: str, named: str, payload: bytes
+) -> None:
+    assume(not has_errors(written.checked(when, named)))
+    meant = kleene.truth(written.condition(when), written.patterns(named), context(payload))
+    assert decided(when, named, payload, always=True) == (meant is True)
+    # The same with a trigger in front, where there is one.
+    try:
+        triggered = decided(when, named, payload, always=False)
+    except SignatureError as error:
+        assert {d.code for d in error.diagnostics if d.severity == "error"} == {"S020"}
+    else:
+        assert triggered == (meant is True)
+
+
+@generous
+@given(conditions.conditions, conditions.patterns, conditions.payloads)
+def test_a_trigger_hides_no_true_condition(when: str, named: str, payload: bytes) -> None:
+    assume(not has_errors(written.checked(when, named)))
+    patterns = written.patterns(named)
+    trigger = find_trigger(normalise(written.condition(when)), patterns)
+    assume(trigger is not None)
+    assert trigger is not None
+    if kleene.truth(written.condition(when), patterns, context(payload)):
+        assert Database(list(trigger.expressions)).scan(payload)
+
+
+@pytest.mark.parametrize(
+    ("when", "payload", "meant"),
+    [
+        ("u8(9) == 0", b"A", False),
+        ("not u8(9) == 0", b"A", False),
+        ("not (u8(9) == 0 and size == 9)", b"A", True),
+        ("u8(9) == 0 or size == 1", b"A", True),
+        ("not (u8(9) == 0 or size == 2)", b"A", False),
+        ("not u8(9) in [1, 2]", b"A", False),
+        ("not u8(9) in 1..2", b"A", False),
+        ("not $a at 9", b"A", True),
+        ("1 / u8(0) == 0", b"\0", False),
+        ("1 % u8(0) != 7", b"\0", False),
+        ("-7 / 2 == -4 and -7 % 2 == 1", b"", True),
+        ("1 << u8(0) == 1 << 63", b"\x3f", True),
+        ("1 << u8(0) != 0", b"\x40", False),
+        ("1 << -1 != 0", b"", False),
+        ("u8(-1) != 7", b"A", False),
+        ("u8(u8(0)) == 0x42", b"\x01\x42", True),
+        ("u16(0) == 0x4142 and u16le(0) == 0x4241", b"AB", True),
+        ("u64(0) == 0xffffffffffffffff", b"\xff" * 8, True),
+        ("u8(0) & 0x0f == 1", b"\x41", True),
+        ("2 + 3 * 4 == 14 and 1 | 2 ^ 3 & 1 == 3", b"", True),
+        ("entropy(0, 4) == 2.0 and printable(0, 4) == 0.5", b"AB\0\x01", True),
+        ("entropy(0, 0) >= 0 or not entropy(0, 0) >= 0", b"AB", False),
+        ("length(bencode.y) == 1", b"d1:y1:qe", True),
+        ("not length(bencode.y) == 1", b"x", False),
+        ("src.ip in 10.0.0.0/8 and not src.ip in ::/0", b"", True),
+        ("1 of ($a)", b"A", True),
+        ("not any of ($a, $b)", b"B", True),
+        ("2 of them", b"AA", False),
+        ("all of them in 0..2", b"xAb", False),
+    ],
+)
+def test_meaning(when: str, payload: bytes, meant: bool) -> None:
+    named = '$a = "A"\n$b = "b"'
+    told = kleene.truth(written.condition(when), written.patterns(named), context(payload))
+    assert (told is True) is meant
+    assert decided(when, named, payload, always=True) is meant
+
+
+def test_thousands_of_patterns_are_counted() -> None:
+    named = "".join(f'$p{i} = "{i:04}"\n' for i in range(900))
+    assert decided("3 of them and size > 0", named, b"0001 0500 0899", always=False)
+    assert not decided("3 of them and size > 0", named, b"0001 0500 0500", always=False)
+
+
+def test_predicate_survives_pickling() -> None:
+    condition = written.normal("u8(0) in [1, 2] and src.ip in 10.0.0.0/8 and $a")
+    patterns = written.patterns('$a = "A"')
+    (expression,) = [placed(*p) for p in placed_patterns(condition, patterns)]
+    predicate = compile_predicate("x", condition, patterns, {expression: 7})
+    restored = pickle.loads(pickle.dumps(predicate))
+    for payload, hits in ((b"\x01", [7]), (b"\x01", []), (b"\x03", [7])):
+        assert restored.when(context(payload), hits) == predicate.when(context(payload), hits)
+    assert predicate.when(context(b"\x01"), [7])

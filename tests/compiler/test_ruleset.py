@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.compiler.ruleset import Bank, RuleSet
+from engine.fields import Context
+from engine.language.diagnostics import SignatureError
+from engine.paths import shipped_signatures
+from engine.signatures import load
+from tests.compiler.conditions import payloads
+from tests.compiler.written import signature
+
+HELLO = '$hello = "hello"'
+
+
+def found(bank: Bank, payload: bytes) -> list[str]:
+    return [rule.id for rule in bank.decide(bank.database.scan(payload), Context(payload))]
+
+
+@pytest.mark.parametrize(
+    ("transport", "inspect", "holds"),
+    [
+        ("udp", "packet", (1, 0, 0)),
+        ("tcp", "stream", (0, 1, 0)),
+        ("tcp", "packet", (0, 0, 1)),
+    ],
+)
+def test_a_signature_is_for_one_kind_of_buffer(
+    transport: str, inspect: str, holds: tuple[int, int, int]
+) -> None:
+    ruleset = RuleSet([signature("$hello", HELLO, transport=transport, inspect=inspect)])
+    banks = (ruleset.udp, ruleset.tcp_stream, ruleset.tcp_packet)
+    assert tuple(len(bank.rules) for bank in banks) == holds
+    assert tuple(len(found(bank, b"hello")) for bank in banks) == holds
+
+
+@pytest.mark.parametrize(
+    ("when", "needs_python"),
+    [
+        ("$hello", False),
+        ("$hello at 0 or $hello in 4..8", False),
+        ("any of them", False),
+        ("1 of them", False),
+        ("all of them", True),
+        ("$hello and size > 4", True),
+        ("$hello or u8(0) == 1", True),
+    ],
+)
+def test_python_runs_only_for_what_patterns_do_not_decide(when: str, needs_python: bool) -> None:
+    (rule,) = RuleSet([signature(when, HELLO + '\n$hi = "hi, you"')]).udp.rules
+    assert (rule.predicate is not None) is needs_python
+
+
+def test_rules_are_found_in_the_order_of_their_signatures() -> None:
+    signatures = [
+        signature("size > 2", name="a.always", always=True),
+        signature("$hello", HELLO, name="b.trigger"),
+        signature("u32(0) == 0x68656c6c", name="c.bytes"),
+        signature("$hello and size > 9", HELLO, name="d.longer"),
+    ]
+    for order in (signatures, signatures[::-1]):
+        bank = RuleSet(order).udp
+        assert bank.needs_every_packet
+        assert found(bank, b"hello") == [s.id for s in order if s.id != "d.longer"]
+        assert found(bank, b"xxx") == ["a.always"]
+        assert found(bank, b"x") == []
+
+
+def test_signatures_share_expressions() -> None:
+    bank = RuleSet([signature("$hello", HELLO, name=f"a.{name}") for name in "bcd"]).udp
+    assert bank.database.scan(b"hello") == [0]
+    assert found(bank, b"hello") == ["a.b", "a.c", "a.d"]
+
+
+def test_every_refused_pattern_is_named() -> None:
+    bad = '$a = "abcd"\n$b = /x(?=y)/\n$c = /A*/'
+    with pytest.raises(SignatureError) as caught:
+        RuleSet([signature("$a and $b or 1 of ($c)", bad), signature("$hello", HELLO, name="a.c")])
+    errors = [d for d in caught.value.diagnostics if d.severity == "error"]
+    assert {(d.code, d.span.line) for d in errors} == {("S019", 2), ("S019", 3)}
+
+
+SHIPPED = load(shipped_signatures())
+COPY = pickle.loads(pickle.dumps(SHIPPED))
+EXAMPLES = [test.payload for s in SHIPPED.signatures for test in s.tests]
+
+
+@settings(deadline=None)
+@given(st.one_of(st.sampled_from(EXAMPLES), payloads, st.binary(max_size=64)))
+def test_pickling_changes_no_decision(payload: bytes) -> None:
+    for bank, copy in (
+        (SHIPPED.udp, COPY.udp),
+        (SHIPPED.tcp_stream, COPY.tcp_stream),
+        (SHIPPED.tcp_packet, COPY.tcp_packet),
+    ):
+        assert found(copy, payload) == found(bank, payload)
+
+
+def test_the_copy_decides_something() -> None:
+    ids = {i for p in EXAMPLES for bank in (COPY.udp, COPY.tcp_stream) for i in found(bank, p)}
+    assert ids == {s.id for s in SHIPPED.signatures}
+    assert COPY.self_test() == []
+    assert [r.then for r in COPY.udp.rules] == [r.then for r in SHIPPED.udp.rules]

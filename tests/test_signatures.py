@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.compiler.ruleset import RuleSet
+from engine.language.diagnostics import SignatureError
+from engine.paths import shipped_signatures
+from engine.signatures import MAX_FILE_B, load
+
+SHIPPED = [path.read_bytes() for path in sorted(shipped_signatures().rglob("*.yaml"))]
+ONE = (Path(__file__).parent / "language/golden/pattern-unused.yaml").read_text()
+
+
+@contextlib.contextmanager
+def folder(*files: bytes) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        for number, data in enumerate(files):
+            (Path(name) / f"{number}.yaml").write_bytes(data)
+        yield Path(name)
+
+
+def loaded(*files: bytes) -> RuleSet | str:
+    """The RuleSet of some files, or what is wrong with them, in full."""
+    with folder(*files) as path:
+        try:
+            return load(path)
+        except SignatureError as error:
+            assert error.diagnostics
+            return str(error)
+
+
+def test_what_is_shipped_is_right() -> None:
+    ruleset = load(shipped_signatures())
+    assert ruleset.self_test() == []
+    assert ruleset.warnings == ()
+    assert len(ruleset.signatures) >= len(SHIPPED)
+
+
+# --- any bytes
+
+_lines = [line for data in SHIPPED for line in data.splitlines(keepends=True)]
+_splinters = st.sampled_from(
+    [
+        *[b"\0", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"\r", b"\t", b"\xe2\x80\xa8", b"\xc2\x85"],
+        *[b"*a", b"&a ", b"!!python/object ", b"---\n", b"...\n", b"%TAG ! x\n", b"[", b"{", b"}"],
+        *[b"|", b">", b"|9", b"? ", b": ", b"- ", b"'", b'"', b"#", b"~", b"<<", b"=", b"$a", b"("],
+        *[b"9" * 400, b"1:" * 60 + b"1", b"0x" + b"f" * 300, b"1e999", b"2001-99-99", b"(" * 200],
+        *[b"[" * 200, b"{1,5000}", b"{ 41 [0-9999] }", b"not " * 100, b"[08]", b"\\q", b"..", b"/"],
+        *[b"(*UTF8)", b"any of them", b"00 of them", b"size in 0..", b"<< 63 ", b"/ 0 "],
+    ]
+)
+
+
+@st.composite
+def mangled(draw: st.DrawFn) -> bytes:
+    """A shipped file with splinters in it, lines moved, bytes changed, cut."""
+    data = bytearray(draw(st.sampled_from(SHIPPED)))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        match draw(st.integers(0, 3)):
+            case 0:
+                data[at:at] = draw(_splinters)
+            case 1:
+                data[at : at + draw(st.integers(0, 30))] = draw(_splinters)
+            case 2:
+                data[at:at] = draw(st.sampled_from(_lines))
+            case _:
+                data[at : at + 1] = draw(st.binary(max_size=2))
+    return bytes(data[: draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))])
+
+
+_scalars = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["udp", "tcp", "match", "no match", "a.b", "block", "src", "10s", "none", "~"]),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+_keys = st.sampled_from(
+    [
+        *["id", "rev", "title", "status", "refs", "scope", "patterns", "when", "prefilter"],
+        *["then", "tests", "transport", "inspect", "action", "threshold", "count", "per"],
+        *["within", "expect", "payload", "note"],
+    ]
+)
+
+
+def _flow(value: object) -> str:
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_flow, value)) + "]"
+        case _:
+            return str(value)
+
+
+_yaml = st.recursive(
+    _scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.one_of(_keys, _scalars), inner, max_size=8)
+    ),
+    max_leaves=20,
+).map(lambda value: _flow(value).encode("utf-8", "replace"))
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of(mangled(), mangled(), _yaml, st.binary(max_size=60)))
+def test_no_file_raises_anything_but_a_signature_error(data: bytes) -> None:
+    result = loaded(data)
+    if isinstance(result, RuleSet):
+        result.self_test()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"[" * 1_000_000, "S023"),
+        (b"{a: " * 200_000, "S023"),
+        (b"- " * 400_000, "S023"),
+        (b"a: &a [x]\nb: [" + b"*a, " * 100_000 + b"]", "S002"),
+        (b"id: " + b"1:" * 400_000 + b"1", "S006"),
+        (b"rev: " + b"9" * 900_000, "S006"),
+        (b"x\n---\n" * 30_000, "S023"),
+        (b"{a: 1, a: 1}\n---\n" * 10_000, "S023"),
+        (b"? [a]\n: b\n" * 20_000, "S006"),
+        (b"a: 1\n" * 40_000, "S003"),
+        (b" " * (MAX_FILE_B + 1), "S023"),
+        (b"\xff\xfei\0d\0", "S009"),
+        (b"a: !!binary x", "S002"),
+        (b"%YAML 9.9\n--- a", "S001"),
+        (ONE.encode() + b"\0", "S001"),
+        (b"", "S009"),
+    ],
+    ids=lambda value: repr(value[:12]) if isinstance(value, bytes) else None,
+)
+def test_large_and_strange_files_are_refused(data: bytes, told: str) -> None:
+    result = loaded(data)
+    assert isinstance(result, str)
+    assert f"error[{told}]" in result
+    assert len(result) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\ufeff" + ONE, 6),
+        (ONE.replace("\n", "\r\n"), 6),
+        (ONE.replace("\n", "\r"), 6),
+        (ONE.replace("at 0", "at\t0 # \u00fc"), 6),
+        ("%YAML 1.1\n---\n" + ONE + "...\n", 8),
+    ],
+    ids=["BOM", "CRLF", "CR", "tab in a condition", "directives"],
+)
+def test_editors_habits_change_nothing(text: str, line: int) -> None:
+    result = loaded(text.encode())
+    assert isinstance(result, RuleSet)
+    assert [(d.code, d.span.line, d.span.column) for d in result.warnings] == [("S101", line, 3)]
+
+
+# --- folders
+
+
+def test_all_mistakes_of_all_files_are_told_at_once() -> None:
+    broken = ONE.replace("$a at 0", "$c at 0").encode()
+    result = loaded(b"id: [", b"\xff", broken, b"x: 1")
+    assert isinstance(result, str)
+    assert [result.count(f"error[{code}]") for code in ("S001", "S009", "S011", "S004")] == [1] * 4
+
+
+def test_an_id_is_taken_across_files() -> None:
+    result = loaded(ONE.encode(), ONE.replace("An example", "Another").encode())
+    assert isinstance(result, str)
+    assert "the id `example.protocol` is taken" in result
+    assert "0.yaml:1" in result
+
+
+def test_files_below_are_found_and_others_are_not(tmp_path: Path) -> None:
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tmp_path / "deep/er/a.yaml").write_text(ONE)
+    (tmp_path / "notes.txt").write_text("{")
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert [s.id for s in load(tmp_path).signatures] == ["example.protocol"]
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "empty"])
+def test_no_folder_of_signatures(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SignatureError) as caught:
+        load(tmp_path / name)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "S009"
+    assert str(tmp_path / name) in str(diagnostic)
+    assert "\n" not in str(diagnostic)
