@@ -174,9 +174,7 @@ def try_capture(path: Path, ruleset: RuleSet) -> CaptureTrial:
     return packets.result()
 
 
-def each_capture(
-    paths: Sequence[Path], work: Callable[[Path], T], processes: int
-) -> Iterator[T]:
+def each_capture(paths: Sequence[Path], work: Callable[[Path], T], processes: int) -> Iterator[T]:
     """What `work` makes of each capture, in the order of `paths`, in up to `processes`."""
     processes = min(processes, len(paths))
     if processes <= 1:

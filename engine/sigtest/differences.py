@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from engine.errors import InputError
 from engine.signatures import load
-from engine.sigtest.listing import with_progress
+from engine.sigtest.listing import count, with_progress
 from engine.trial import CaptureTrial, FlowTrial, each_capture, find_captures, try_capture
 
 # What can become of a flow, the most telling first.
@@ -103,7 +103,8 @@ def run(options: argparse.Namespace) -> int:
         }
         print(json.dumps({"summary": summary}))
     else:
-        print(f"{len(captures)} captures, {flows} flows, {changes.total()} judged differently")
+        what = f"{count(len(captures), 'capture')}, {count(flows, 'flow')}"
+        print(f"{what}, {changes.total()} judged differently")
         for change in CHANGES:
             if changes[change]:
                 print(f"  {change}: {changes[change]}")

@@ -16,6 +16,7 @@ from engine.compiler.ruleset import Bank, Rule, RuleSet
 from engine.errors import InputError
 from engine.fields import Context
 from engine.inspect.inspector import Inspector
+from engine.inspect.packet import Endpoint
 from engine.language.document import Signature
 from engine.trial import CaptureTrial, FlowPackets, FlowTrial
 from engine.truth import FlowKey
@@ -134,15 +135,10 @@ class _Witness:
         explanation.decisions[name] = Decision(
             explainer.annotate(evaluation, context),
             explanation.flow.payload_packets - 1,
-            _end(context.source, context.source_port),
-            _end(context.destination, context.destination_port),
+            str(Endpoint(context.source, context.source_port)),
+            str(Endpoint(context.destination, context.destination_port)),
             len(context.payload),
         )
-
-
-def _end(address: bytes, port: int) -> str:
-    text = str(ip_address(address))
-    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +161,19 @@ def explain_capture(
     """Inspect a capture and explain the first `max_flows` of the flows that are `wanted`."""
     witness = _Witness(explainers)
     inspector = Inspector(ruleset.with_banks(lambda bank: _ExplainingBank(bank, witness.look)))
-    explanations: dict[int, FlowExplanation | None] = {}
+    asked_for: dict[FlowKey, FlowExplanation | None] = {}
+    explained: list[FlowExplanation] = []
     packets = FlowPackets(path)
     for now_s, packet, flow in packets:
-        if packet.payload and id(flow) not in explanations and wanted(flow.key):
-            room = sum(e is not None for e in explanations.values()) < max_flows
-            explanations[id(flow)] = _begin(flow, explainers) if room else None
-        witness.current = explanations.get(id(flow)) if packet.payload else None
+        witness.current = None
+        if packet.payload and wanted(flow.key):
+            if flow.key not in asked_for:
+                room = len(explained) < max_flows
+                asked_for[flow.key] = _begin(flow, explainers) if room else None
+                explained += filter(None, [asked_for[flow.key]])
+            witness.current = asked_for[flow.key]
         flow.add(inspector.judge(packet, now_s).detections)
-    explained = [e for e in explanations.values() if e is not None]
-    return CaptureExplanation(packets.result(), explained, len(explanations) - len(explained))
+    return CaptureExplanation(packets.result(), explained, len(asked_for) - len(explained))
 
 
 def _begin(flow: FlowTrial, explainers: Sequence[Explainer]) -> FlowExplanation:

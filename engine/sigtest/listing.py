@@ -91,9 +91,7 @@ class _Summary:
         self._scored = False
         self._started_s = time.monotonic()
 
-    def add(
-        self, trial: CaptureTrial, score: CaptureScore | None, profile: Profile | None
-    ) -> None:
+    def add(self, trial: CaptureTrial, score: CaptureScore | None, profile: Profile | None) -> None:
         self._captures += 1
         self._packets += trial.packets
         self._skipped.update(trial.skipped)
@@ -121,7 +119,7 @@ class _Summary:
 
     def as_json(self) -> dict[str, Any]:
         score = self.score
-        asked = {}
+        asked: dict[str, Any] = {}
         if self._coverage is not None:
             asked["coverage"] = self._coverage.as_json(self._signatures)
         if self._profile is not None:
@@ -143,16 +141,16 @@ class _Summary:
     def print(self) -> None:
         took_s = time.monotonic() - self._started_s
         print(
-            f"\n{_count(self._captures, 'capture')}, {_count(self._packets, 'packet')} "
+            f"\n{count(self._captures, 'capture')}, {count(self._packets, 'packet')} "
             f"({self._packets / max(took_s, 1e-9):,.0f} a second), "
-            f"{_count(self._flows, 'flow')}, {self._detected} detected"
+            f"{count(self._flows, 'flow')}, {self._detected} detected"
         )
         for reason, frames in self._skipped.most_common():
-            print(f"  {_count(frames, 'frame')} left out: {reason}")
+            print(f"  {count(frames, 'frame')} left out: {reason}")
         for signature, flows in self._signatures.most_common():
-            print(f"  {_count(flows, 'flow')}: {signature}")
+            print(f"  {count(flows, 'flow')}: {signature}")
         if self._failures:
-            print(f"  {_count(len(self._failures), 'test')} of the signatures failed")
+            print(f"  {count(len(self._failures), 'test')} of the signatures failed")
         score = self.score
         if score:
             _print_score(score)
@@ -163,14 +161,15 @@ class _Summary:
             self._profile.print(console)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """`1 packet`, `2 packets`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _print_trial(trial: CaptureTrial, score: CaptureScore | None) -> None:
     matched = [flow for flow in trial.flows if flow.signatures]
     print(
-        f"{trial.path}: {_count(trial.packets, 'packet')}, {_count(len(trial.flows), 'flow')}, "
+        f"{trial.path}: {count(trial.packets, 'packet')}, {count(len(trial.flows), 'flow')}, "
         f"{sum(flow.detected for flow in matched)} detected"
     )
     false_positives = set(score.false_positives) if score else set()
@@ -212,6 +211,6 @@ def _print_score(score: Score) -> None:
             table.add_row(name, str(tally.flows), str(tally.detected), str(bad))
         console.print(table)
     print(
-        f"{score.missed} missed, {_count(score.false_positives, 'false positive')}: "
+        f"{score.missed} missed, {count(score.false_positives, 'false positive')}: "
         f"{'every expectation holds' if score.holds else 'expectations fail'}"
     )

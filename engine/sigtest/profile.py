@@ -109,7 +109,7 @@ class _MeasuredBank(Bank):
         self._costs = profile.costs
         self._always_asked = {rule.id for rule in bank.candidates(())}
         for rule in bank.rules:
-            profile.costs[rule.id]  # noqa: B018 those that nothing triggers are listed too
+            profile.costs[rule.id]
 
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         found = []
