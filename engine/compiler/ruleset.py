@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
@@ -86,17 +87,20 @@ class Bank:
             distinct.update(dict.fromkeys(plan.expressions))
         return list(distinct)
 
+    def candidates(self, hits: Sequence[int]) -> list[Rule]:
+        """The rules to be asked about a buffer, given what its scan matched."""
+        positions = set(self._always)
+        for hit in hits:
+            positions.update(self._triggered[hit])
+        return [self.rules[position] for position in sorted(positions)]
+
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
-        candidates = set(self._always)
-        for hit in hits:
-            candidates.update(self._triggered[hit])
-        found = []
-        for position in sorted(candidates):
-            rule = self.rules[position]
-            if rule.predicate is None or rule.predicate.when(context, hits):
-                found.append(rule)
-        return found
+        return [
+            rule
+            for rule in self.candidates(hits)
+            if rule.predicate is None or rule.predicate.when(context, hits)
+        ]
 
 
 class RuleSet:
@@ -134,6 +138,10 @@ class RuleSet:
             raise SignatureError(diagnostics)
         self.signatures = tuple(signatures)
         self.warnings = tuple(diagnostics)
+        self._hold(banks)
+
+    def _hold(self, banks: Mapping[tuple[str, str], Bank]) -> None:
+        self._banks = banks
         self.udp = banks["udp", "packet"]
         self.tcp_stream = banks["tcp", "stream"]
         self.tcp_packet = banks["tcp", "packet"]
@@ -141,11 +149,16 @@ class RuleSet:
         self.tcp_flow = banks["tcp", "flow"]
         self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
         self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
-        self._banks = banks
 
     def bank_of(self, signature: Signature) -> Bank:
         """The rules among which a signature's is."""
         return self._banks[signature.transport, signature.inspect]
+
+    def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
+        """A copy with every bank changed: how tools watch the rules at work."""
+        other = copy.copy(self)
+        other._hold({kind: change(bank) for kind, bank in self._banks.items()})
+        return other
 
 
 def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
