@@ -21,6 +21,7 @@ from engine.errors import BtblockerError
 from engine.language.diagnostics import SignatureError, has_errors
 from engine.language.schema import signature_schema_text
 from engine.paths import shipped_signatures
+from engine.selftest import self_test
 from engine.service.control import ask
 from engine.signatures import load
 
@@ -97,7 +98,12 @@ def _add_check(commands: Any) -> None:
         "check", help="check signature files and run their tests", description=_check.__doc__
     )
     check.add_argument(
-        "directory", nargs="?", type=Path, default=shipped_signatures(), metavar="DIR"
+        "place",
+        nargs="?",
+        type=Path,
+        default=shipped_signatures(),
+        metavar="PATH",
+        help="a folder, or one file in it (default: the signatures that btblocker ships)",
     )
     check.add_argument(
         "--json", action="store_true", help="diagnostics and statistics for editors and scripts"
@@ -151,14 +157,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Check every signature file in a folder and run the signatures' own tests."""
+    """Check a signature file, or all in a folder, and run the signatures' own tests."""
     if options.schema:
         print(signature_schema_text(), end="")
         return 0
     ruleset = None
     try:
-        ruleset = load(options.directory)
-        diagnostics = [*ruleset.warnings, *ruleset.self_test()]
+        ruleset = load(options.place)
+        diagnostics = [*ruleset.warnings, *self_test(ruleset)]
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
     failed = has_errors(diagnostics)
@@ -181,16 +187,17 @@ def _check(options: argparse.Namespace) -> int:
 def _summary(ruleset: RuleSet) -> str:
     facts, signatures = ruleset.statistics, ruleset.signatures
     tests = sum(len(signature.tests) for signature in signatures)
-    banks = ", ".join(
-        f"{bank.expressions} on {bank.name}s" for bank in facts.banks if bank.expressions
-    )
+    expressions = sum(bank.expressions for bank in facts.banks)
     return (
-        f"{len(signatures)} signatures, {tests} tests: all well\n"
-        f"{facts.patterns} patterns; expressions: {banks}; "
-        f"databases: {facts.bytes / 1024:.0f} KiB\n"
-        f"{facts.need_python} signatures need Python after their trigger, "
-        f"{len(signatures) - facts.need_python} do not"
+        f"{_many(len(signatures), 'signature')}, {_many(tests, 'test')}: all well\n"
+        f"{_many(expressions, 'expression')} in {facts.bytes / 1024:.0f} KiB; "
+        f"decided by patterns alone: {len(signatures) - facts.need_python}, "
+        f"by Python after a trigger: {facts.need_python}"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _signature_lines(facts: Statistics) -> Iterator[str]:

@@ -18,6 +18,7 @@ from engine.language.diagnostics import (
 )
 from engine.language.document import Signature, read
 from engine.language.lists import MAX_LIST_B, Lists
+from engine.language.tags import check_tags
 from engine.language.variables import Filling, read_variables
 
 MAX_FILE_B = 1024 * 1024
@@ -27,17 +28,22 @@ LISTS = "lists"
 _START = Span(1, 1, 1, 2)
 
 
-def load(directory: Path) -> RuleSet:
-    """Compile every `*.yaml` below `directory`, with `vars.yaml` and `lists/*.txt` in it.
+def load(place: Path) -> RuleSet:
+    """Compile a signature file, or every `*.yaml` below a folder.
+
+    Variables and lists are those of the folder, or of the nearest folder above the file that
+    has any, two levels up at most.
+
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
-    RuleSet; the signatures' own tests are not run here (`RuleSet.self_test`).
+    RuleSet; the signatures' own tests are not run here (`engine.selftest`).
     """
     signatures: list[Signature] = []
     diagnostics: list[Diagnostic] = []
-    sources = _sources(directory, diagnostics)
-    lists = _lists(directory / LISTS, diagnostics)
-    filling = _variables(directory / VARIABLES, diagnostics)
+    sources = _sources(place, diagnostics)
+    home = _home(place)
+    lists = _lists(home / LISTS, diagnostics)
+    filling = _variables(home / VARIABLES, diagnostics)
     for source in sources:
         found, mistakes = read(source)
         diagnostics += mistakes
@@ -54,6 +60,7 @@ def load(directory: Path) -> RuleSet:
                 signature.patterns,
                 signature.condition,
                 transport=signature.transport,
+                inspect=signature.inspect,
                 vocabulary=VOCABULARY,
                 source=source,
                 lists=lists,
@@ -62,27 +69,43 @@ def load(directory: Path) -> RuleSet:
             signatures.append(signature)
     diagnostics += _duplicate_ids(signatures)
     diagnostics += lists.diagnostics
-    if not has_errors(diagnostics):  # a signature left out may be the one that uses them
-        diagnostics += [*filling.unused(), *lists.unused()]
+    if not has_errors(diagnostics):  # or the one that sets or uses it may have been left out
+        diagnostics += check_tags(signatures)
+        diagnostics += [*filling.unused(), *lists.unused()] if place.is_dir() else []
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
     if not signatures:
-        raise _refused(directory, f"no signature in `{directory}`: every file is empty")
+        what = "every file" if place.is_dir() else "it"
+        raise _refused(place, f"no signature in `{place}`: {what} is empty")
     return RuleSet(signatures, warnings=diagnostics, lists=lists)
 
 
-def _sources(directory: Path, diagnostics: list[Diagnostic]) -> list[Source]:
-    """The signature files that can be read."""
-    if not directory.is_dir():
-        raise _refused(directory, f"there is no signature folder `{directory}`")
+def _home(place: Path) -> Path:
+    """The folder whose variables and lists a file or folder uses."""
+    if place.is_dir():
+        return place
+    near = place.absolute().parents[:2]
+    return next((f for f in near if (f / VARIABLES).exists() or (f / LISTS).is_dir()), near[0])
+
+
+def _paths(place: Path) -> list[Path]:
+    """The file, or those in the folder."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise _refused(place, f"there is no signature file or folder `{place}`")
     paths = sorted(
-        path
-        for path in directory.rglob("*.yaml")
-        if path.is_file() and path != directory / VARIABLES
+        path for path in place.rglob("*.yaml") if path.is_file() and path != place / VARIABLES
     )
     if not paths:
-        raise _refused(directory, f"no `*.yaml` file in `{directory}`")
-    return [s for path in paths if (s := _source(path, MAX_FILE_B, diagnostics)) is not None]
+        raise _refused(place, f"no `*.yaml` file in `{place}`")
+    return paths
+
+
+def _sources(place: Path, diagnostics: list[Diagnostic]) -> list[Source]:
+    """The signature files that can be read."""
+    read_each = (_source(path, MAX_FILE_B, diagnostics) for path in _paths(place))
+    return [source for source in read_each if source is not None]
 
 
 def _lists(directory: Path, diagnostics: list[Diagnostic]) -> Lists:

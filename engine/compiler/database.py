@@ -16,6 +16,8 @@ import hyperscan
 
 from engine.compiler.expression import HsExpression
 
+MAX_LOCATED = 1000
+
 
 class ExpressionError(Exception):
     """Expressions that Hyperscan refuses: `reasons` maps the position of each to its reason."""
@@ -100,11 +102,15 @@ class Search:
 
         It is looked for from `low` on, as if nothing stood before.
         """
+        return len(self.starts(payload, low, high, limit))
+
+    def starts(self, payload: bytes, low: int, high: int, limit: int) -> set[int]:
+        """The offsets that `count` counts, relative to `low`."""
+        starts: set[int] = set()
         low = max(low, 0)
         width = min(high, len(payload)) - low
         if width <= 0:
-            return 0
-        starts: set[int] = set()
+            return starts
 
         def on_match(_id: int, start: int, _end: int, _flags: int, _context: object) -> bool:
             if start < width:
@@ -113,7 +119,7 @@ class Search:
 
         with contextlib.suppress(hyperscan.ScanTerminated):
             self._database.scan(payload[low:] if low else payload, on_match)
-        return len(starts)
+        return starts
 
     def _hold(self, database: hyperscan.Database) -> None:
         self._database = database
@@ -131,6 +137,18 @@ def _restored(compiled: bytes) -> hyperscan.Database:
     database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
     database.scratch = hyperscan.Scratch(database)
     return database
+
+
+def locate(expression: HsExpression, payload: bytes) -> list[int] | None:
+    """Where in a payload an expression matches: the offsets of its first bytes, in order.
+
+    At most MAX_LOCATED of them. None where Hyperscan cannot tell: it keeps track of beginnings
+    only for expressions that are not too large.
+    """
+    try:
+        return sorted(Search(expression).starts(payload, 0, len(payload), MAX_LOCATED))
+    except ExpressionError:
+        return None
 
 
 def _scan_nothing(_payload: bytes) -> list[int]:

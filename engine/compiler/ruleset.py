@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import copy
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from engine.compiler.clauses import Clause, numbered, trigger_decides
@@ -68,6 +69,7 @@ class Bank:
                 self._triggered[ids[expression]].append(position)
         self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
+        self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
 
     @staticmethod
@@ -82,16 +84,17 @@ class Bank:
         """How many expressions it looks for."""
         return len(self._triggered)
 
+    def candidates(self, hits: Sequence[int]) -> list[Rule]:
+        """The rules to be asked about a buffer, given what its scan matched."""
+        positions = set(self._always)
+        for hit in hits:
+            positions.update(self._triggered[hit])
+        return [self.rules[position] for position in sorted(positions)]
+
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
-        candidates = set(self._always)
-        for hit in hits:
-            candidates.update(self._triggered[hit])
-        if not candidates:
-            return []
         matched = frozenset(hits)
-        rules = [self.rules[position] for position in sorted(candidates)]
-        return [rule for rule in rules if rule.is_true(context, matched)]
+        return [rule for rule in self.candidates(hits) if rule.is_true(context, matched)]
 
 
 class RuleSet:
@@ -100,7 +103,9 @@ class RuleSet:
     It can be pickled, compiled form and all. `statistics` says what it is made of.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
-    direction, `tcp_packet` those for single segments.
+    direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
+    turns of flows. With `udp_by_trigger` nothing is done for a datagram in which no trigger
+    matched; with `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
     """
 
     def __init__(
@@ -119,6 +124,8 @@ class RuleSet:
             ("udp", "packet"): [],
             ("tcp", "stream"): [],
             ("tcp", "packet"): [],
+            ("udp", "flow"): [],
+            ("tcp", "flow"): [],
         }
         for signature in signatures:
             plan = make_plan(signature, diagnostics)
@@ -130,38 +137,33 @@ class RuleSet:
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(signatures)
+        self.lists = lists or Lists({})
         self.warnings = tuple(diagnostics)
-        self.udp = banks["udp", "packet"]
-        self.tcp_stream = banks["tcp", "stream"]
-        self.tcp_packet = banks["tcp", "packet"]
         self.statistics = collect(
             (f"{transport} {buffer}", plans[transport, buffer], len(bank), bank.database.size_bytes)
             for (transport, buffer), bank in banks.items()
         )
+        self._hold(banks)
 
-    def self_test(self) -> list[Diagnostic]:
-        """Run every signature's own tests; gives a diagnostic for each that fails."""
-        failures = []
-        for signature in self.signatures:
-            bank = self._bank_of(signature)
-            for test in signature.tests:
-                rules = bank.decide(bank.database.scan(test.payload), Context(test.payload))
-                if (signature.id in {rule.id for rule in rules}) != test.must_match:
-                    wanted = "must match, and does not" if test.must_match else "must not match"
-                    failures.append(
-                        Diagnostic(
-                            "S021",
-                            f"`{signature.id}`: this payload {wanted}",
-                            signature.source,
-                            test.span,
-                        )
-                    )
-        return failures
+    def _hold(self, banks: Mapping[tuple[str, str], Bank]) -> None:
+        self._banks = banks
+        self.udp = banks["udp", "packet"]
+        self.tcp_stream = banks["tcp", "stream"]
+        self.tcp_packet = banks["tcp", "packet"]
+        self.udp_flow = banks["udp", "flow"]
+        self.tcp_flow = banks["tcp", "flow"]
+        self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
+        self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
 
-    def _bank_of(self, signature: Signature) -> Bank:
-        if signature.transport == "udp":
-            return self.udp
-        return self.tcp_stream if signature.inspect == "stream" else self.tcp_packet
+    def bank_of(self, signature: Signature) -> Bank:
+        """The rules among which a signature's is."""
+        return self._banks[signature.transport, signature.inspect]
+
+    def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
+        """A copy with every bank changed: how tools watch the rules at work."""
+        other = copy.copy(self)
+        other._hold({kind: change(bank) for kind, bank in self._banks.items()})
+        return other
 
 
 def _bank(plans: Sequence[Plan], lists: Lists, diagnostics: list[Diagnostic]) -> Bank:

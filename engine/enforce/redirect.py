@@ -151,7 +151,16 @@ def _restore(command: str, lines: Sequence[str]) -> None:
 
 def _run(command: Sequence[str], stdin: str = "") -> str:
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            # A second Ctrl-C goes to the whole foreground group; it must not end the very
+            # command that takes our rules away.
+            start_new_session=True,
+        )
     except FileNotFoundError:
         raise UnavailableError(f"{command[0]} is not installed: apt-get install iptables") from None
     if done.returncode != 0:

@@ -6,7 +6,8 @@ from collections import OrderedDict, deque
 
 from engine.language.form import Threshold
 
-MAX_COUNTED = 65536
+# Times a hundred times each, the most a threshold counts, this stays within 60 MB.
+MAX_COUNTED = 16384
 
 
 class ThresholdCounter:

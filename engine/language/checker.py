@@ -8,7 +8,7 @@ from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Source, Span, nearest
 from engine.language.lists import Lists
 from engine.language.regex import looks_behind
-from engine.language.vocabulary import Type, Vocabulary
+from engine.language.vocabulary import Field, Type, Vocabulary
 
 # Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
 MAX_OFFSET_B = 32767
@@ -19,6 +19,7 @@ def check(
     condition: syntax.Expression,
     *,
     transport: str,
+    inspect: str,
     vocabulary: Vocabulary,
     source: Source,
     lists: Lists | None = None,
@@ -29,7 +30,9 @@ def check(
     What is wrong in the `lists` it asks for is told by them. Of `variables`, filled in before,
     only the names matter: for hints.
     """
-    checker = _Checker(patterns, transport, vocabulary, source, lists or Lists({}), variables)
+    checker = _Checker(
+        patterns, transport, inspect, vocabulary, source, lists or Lists({}), variables
+    )
     checker.check(condition)
     # Each entry of a variable stands at the same place.
     return list(dict.fromkeys(checker.diagnostics))
@@ -53,10 +56,11 @@ Place = syntax.Expression | syntax.Range | None
 
 def is_constant(place: Place) -> bool:
     """Whether a place is known before any packet is."""
-    return all(constant(bound) is not None for bound in _bounds(place))
+    return all(constant(bound) is not None for bound in place_bounds(place))
 
 
-def _bounds(place: Place) -> tuple[syntax.Expression, ...]:
+def place_bounds(place: Place) -> tuple[syntax.Expression, ...]:
+    """What a place is made of: an offset, the two of a range, or nothing."""
     if place is None:
         return ()
     return (place.low, place.high) if isinstance(place, syntax.Range) else (place,)
@@ -83,12 +87,13 @@ def constant(expression: syntax.Expression) -> int | None:
             return None if inner is None else -inner if operator == "-" else ~inner
         case syntax.Arithmetic(operator=operator, left=left, right=right):
             a, b = constant(left), constant(right)
-            return None if a is None or b is None else _calculate(operator, a, b)
+            return None if a is None or b is None else calculate(operator, a, b)
         case _:
             return None
 
 
-def _calculate(operator: syntax.ArithmeticOperator, a: int, b: int) -> int | None:
+def calculate(operator: syntax.ArithmeticOperator, a: int, b: int) -> int | None:
+    """Division by zero and shifts by less than 0 or more than 63 bits have no value."""
     match operator:
         case "+":
             return a + b
@@ -117,6 +122,7 @@ class _Checker:
         self,
         patterns: Sequence[syntax.Pattern],
         transport: str,
+        inspect: str,
         vocabulary: Vocabulary,
         source: Source,
         lists: Lists,
@@ -125,6 +131,7 @@ class _Checker:
         self.diagnostics: list[Diagnostic] = []
         self._patterns = patterns
         self._transport = transport
+        self._inspect = inspect
         self._vocabulary = vocabulary
         self._source = source
         self._lists = lists
@@ -220,6 +227,9 @@ class _Checker:
             where = " and ".join(sorted(field.transports))
             hint = f"the transport of this signature is {self._transport}"
             self._report("S012", f"`{term.name}` is for {where} alone", term.span, hint)
+        elif self._inspect not in field.inspects:
+            message, hint = self._out_of_place(field)
+            self._report("S012", message, term.span, hint)
         if len(term.arguments) != len(field.parameters):
             self._report(
                 "S014",
@@ -230,7 +240,32 @@ class _Checker:
         else:
             for argument, (_, wanted) in zip(term.arguments, field.parameters, strict=True):
                 self._expect(argument, wanted)
+            if field.index_below is not None:
+                self._indexed(term, field.index_below, field)
         return field.type
+
+    def _out_of_place(self, field: Field) -> tuple[str, str]:
+        """Why a field is not for this kind of inspection, and what is."""
+        if self._inspect == "flow":
+            message = f"`{field.name}` reads one buffer, and a flow has none"
+            turned = self._vocabulary.get(f"turn(n).{field.name}")
+            return message, f"write `{turned.signature}`" if turned else "read its turns"
+        return f"`{field.name}` is for signatures of flows", "say `inspect: flow` in `scope`"
+
+    def _indexed(self, term: syntax.Term, below: int, field: Field) -> None:
+        """Check what is said of `turn(n)`: which one, and how far into it."""
+        index, *where = (constant(argument) for argument in term.arguments)
+        place = term.arguments[0].span
+        if index is None:
+            self._report("S015", "which turn must be a constant", place)
+        elif not 0 <= index < below:
+            self._report("S016", f"`{field.signature}` is known of turns 0 to {below - 1}", place)
+        offset, length = (*where, 1, 1)[:2]
+        if field.reach_b is None or offset is None or length is None:
+            return
+        if not 0 <= offset <= field.reach_b - max(1, length):
+            message = f"of a turn the first {field.reach_b} bytes are kept"
+            self._report("S016", message, term.span)
 
     def _comparison(self, comparison: syntax.Comparison) -> None:
         left, right = self._type(comparison.left), self._type(comparison.right)
@@ -327,7 +362,7 @@ class _Checker:
 
     def _place(self, place: Place, names: Sequence[str], *, searched: bool) -> None:
         """Check a place; `searched` ones are looked for from there on, after the trigger."""
-        for bound in _bounds(place):
+        for bound in place_bounds(place):
             if self._expect(bound, Type.NUMBER) is not Type.NUMBER:
                 continue
             value = constant(bound)

@@ -11,15 +11,17 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.netns import call_in
 from tests.service.traffic import DHT_PING, Datagrams
 from tools.lab.blocker import run_blocker
-from tools.lab.topology import LAN_INTERFACE, LabError, Topology, wait_until
+from tools.lab.namespace import call_in
+from tools.lab.program import LabError, wait_until
+from tools.lab.topology import LAN_INTERFACE, Topology
 
 pytestmark = pytest.mark.lab
 
@@ -135,12 +137,17 @@ AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"
         (("run", "--queue-num", "x"), (), 2, "--queue-num: "),
         (("run",), ("env", "QUEUE_NUM=-1"), 2, "the environment's QUEUE_NUM: "),
         (("run", "--chain", "PREROUTING"), (), 2, "--chain: "),
-        (("run", "--signatures", "/nosuch"), (), 2, "there is no signature folder `/nosuch`"),
+        (
+            ("run", "--signatures", "/nosuch"),
+            (),
+            2,
+            "there is no signature file or folder",
+        ),
         (("run", "--config", "/nosuch"), (), 2, "/nosuch: No such file or directory"),
         (("run", "--detection-log", "/nosuch/log"), (), 2, "cannot write the detection log"),
         (("run",), AS_NOBODY, 1, "it needs root"),
         (("status",), (), 1, "no btblocker runs on queue 0 here"),
-        (("check", "/nosuch"), (), 2, "there is no signature folder `/nosuch`"),
+        (("check", "/nosuch"), (), 2, "there is no signature file or folder"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -255,7 +262,10 @@ def test_make_run_blocks(topology: Topology) -> None:
     with Datagrams(topology) as datagrams:
         assert datagrams.pass_through()
         assert not datagrams.pass_through(DHT_PING)
-    program.stop()
+    # As an impatient terminal does: to everybody, more than once.
+    for _ in range(3):
+        os.killpg(program.process.pid, signal.SIGINT)
+        time.sleep(0.02)
     wait_until(lambda: not _traces(topology), 10, "cleaned up")
 
 

@@ -16,7 +16,11 @@ from pathlib import Path
 import libtorrent as lt
 
 _POLL_S = 0.1
-_ALERTS = lt.alert.category_t.dht_notification | lt.alert.category_t.error_notification
+_ALERTS = (
+    lt.alert.category_t.dht_notification
+    | lt.alert.category_t.error_notification
+    | lt.alert.category_t.status_notification
+)
 
 
 def main(order_path: str) -> None:
@@ -39,9 +43,10 @@ def main(order_path: str) -> None:
         )
         for host in hosts
     ]
-    for session in sessions:
-        for address in order["addresses"]:
-            session.add_dht_node((address, port))
+    _introduce(sessions, order["addresses"], port)
+    if ":" in hosts[0]:
+        _settle_node_ids(sessions)
+        _introduce(sessions, order["addresses"], port)
     status_file = Path(order["status_file"])
     counts = {"announces": 0, "lookups": 0}
     while True:
@@ -55,6 +60,30 @@ def main(order_path: str) -> None:
         unfinished.write_text(json.dumps(report))
         unfinished.replace(status_file)
         time.sleep(_POLL_S)
+
+
+def _introduce(sessions: list[lt.session], addresses: list[str], port: int) -> None:
+    for session in sessions:
+        for address in addresses:
+            session.add_dht_node((address, port))
+
+
+def _settle_node_ids(sessions: list[lt.session]) -> None:
+    """Give every node the id that it will keep.
+
+    A node that learns from others which global address it has takes an id made from it
+    (BEP 42), and the others go on asking for the old one, for minutes. So let all learn
+    theirs, and begin again: a DHT that is started then has the right id at once.
+    """
+    unsettled = list(sessions)
+    while unsettled:
+        time.sleep(_POLL_S)
+        for session in list(unsettled):
+            if any(isinstance(alert, lt.external_ip_alert) for alert in session.pop_alerts()):
+                unsettled.remove(session)
+    for enabled in (False, True):
+        for session in sessions:
+            session.apply_settings({"enable_dht": enabled})
 
 
 if __name__ == "__main__":
