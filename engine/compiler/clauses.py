@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from engine.compiler.expression import HsExpression, placed
+from engine.compiler.expression import HsExpression, is_sought, placed
 from engine.language import syntax
-from engine.language.checker import is_constant, matched_names
+from engine.language.checker import matched_names
 
 # A condition with more ways to be true than this is quicker to ask term by term.
 MAX_CLAUSES = 64
@@ -83,14 +83,14 @@ def _matches(
     *,
     negated: bool,
 ) -> Clauses | None:
-    if not is_constant(condition.place):
-        return None
     if isinstance(condition, syntax.Match):
         names, wanted = [condition.pattern], 1
     else:
         names = matched_names(condition.patterns, list(patterns.values()))
         quantity = condition.quantity
         wanted = 1 if quantity == "any" else len(names) if quantity == "all" else quantity
+    if any(is_sought(patterns[name], condition.place) for name in names):
+        return None
     each = [placed(patterns[name], condition.place) for name in names]
     if negated:  # of m, n do not match unless m - n + 1 are missing
         wanted = len(each) - wanted + 1

@@ -23,7 +23,6 @@ from engine.language.checker import (
     Place,
     calculate,
     constant,
-    is_constant,
     matched_names,
     place_bounds,
     static_type,
@@ -156,7 +155,7 @@ class Explainer:
                 parts = inner([operand])
                 entries = self._lists.entries(name, static_type(operand, VOCABULARY))
                 value = None if parts[0].value is None else parts[0].value in entries
-            case syntax.Match(pattern=name, place=place) if is_constant(place):
+            case syntax.Match(pattern=name, place=place) if (name, place) in self._ids:
                 value = self._ids[name, place] in hits
             case syntax.Match(pattern=name, place=place):
                 parts = inner(place_bounds(place))

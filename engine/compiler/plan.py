@@ -12,7 +12,6 @@ from engine.compiler.normal import normalise
 from engine.compiler.predicate import placed_patterns, searched_patterns
 from engine.compiler.trigger import find_trigger
 from engine.language import syntax
-from engine.language.checker import is_constant
 from engine.language.diagnostics import Diagnostic
 from engine.language.document import Signature
 from engine.language.parser import walk
@@ -44,20 +43,14 @@ class Plan:
             return []
         if self.signature.always:
             return ["prefilter: none"]
-        return list(dict.fromkeys(_reasons(self.condition))) or ["too many combinations"]
+        found = dict.fromkeys(
+            [*_reasons(self.condition), *(f"where {name} begins" for name in self.searches)]
+        )
+        return list(found) or ["too many combinations"]
 
 
 def _reasons(condition: syntax.Expression) -> list[str]:
-    found = []
-    for node in walk(condition):
-        match node:
-            case syntax.Term(name=name):
-                found.append(name)
-            case syntax.Count(pattern=name):
-                found.append(f"count({name})")
-            case syntax.Match(place=place) | syntax.Of(place=place) if not is_constant(place):
-                found.append("a computed place")
-    return found
+    return [node.name for node in walk(condition) if isinstance(node, syntax.Term)]
 
 
 def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | None:

@@ -21,10 +21,10 @@ from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
 from engine.compiler.database import Search
-from engine.compiler.expression import HsExpression, placed
+from engine.compiler.expression import HsExpression, is_sought, placed
 from engine.fields import VOCABULARY, Context
 from engine.language import syntax
-from engine.language.checker import Place, is_constant, matched_names, static_type
+from engine.language.checker import Place, matched_names, static_type
 from engine.language.lists import Lists
 from engine.language.parser import walk
 
@@ -89,28 +89,35 @@ def placed_patterns(
             return [found for operand in operands for found in placed_patterns(operand, patterns)]
         case syntax.Not(operand=operand):
             return placed_patterns(operand, patterns)
-        case syntax.Match(pattern=name, place=place) if is_constant(place):
-            return [(p, place) for p in patterns if p.name == name]
-        case syntax.Of(patterns=names, place=place) if is_constant(place):
-            matched = matched_names(names, patterns)
-            return [(p, place) for p in patterns if p.name in matched]
+        case syntax.Match() | syntax.Of():
+            asked = [
+                (p, condition.place) for p in patterns if p.name in _named(condition, patterns)
+            ]
+            return [(p, place) for p, place in asked if not is_sought(p, place)]
         case _:
             return []
+
+
+def _named(
+    condition: syntax.Match | syntax.Of, patterns: Sequence[syntax.Pattern]
+) -> Collection[str]:
+    if isinstance(condition, syntax.Match):
+        return {condition.pattern}
+    return set(matched_names(condition.patterns, patterns))
 
 
 def searched_patterns(
     condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
 ) -> list[syntax.Pattern]:
-    """Every pattern that a condition counts, or wants at a place only the packet tells."""
+    """Every pattern that a condition counts, or that is sought at its place."""
     names: set[str] = set()
     for node in walk(condition):
         match node:
             case syntax.Count(pattern=name):
                 names.add(name)
-            case syntax.Match(pattern=name, place=place) if not is_constant(place):
-                names.add(name)
-            case syntax.Of(patterns=of, place=place) if not is_constant(place):
-                names.update(matched_names(of, patterns))
+            case syntax.Match(place=place) | syntax.Of(place=place):
+                asked = _named(node, patterns)
+                names.update(p.name for p in patterns if p.name in asked and is_sought(p, place))
     return [p for p in patterns if p.name in names]
 
 
@@ -183,13 +190,18 @@ class _Generator:
             ast.Constant(self._ids[expression]), [ast.In()], [ast.Name("hits", ast.Load())]
         )
 
+    def _matches(self, names: Sequence[str], place: Place) -> list[ast.expr]:
+        """A test for each pattern whether it matches at a place."""
+        sought = {name for name in names if is_sought(self._by_name[name], place)}
+        bounds = self._bounds(place) if sought else None
+        return [
+            self._begins(name, bounds) if bounds and name in sought else self._hit(name, place)
+            for name in names
+        ]
+
     def _of(self, of: syntax.Of) -> ast.expr:
         names = matched_names(of.patterns, self._patterns)
-        if is_constant(of.place):
-            hits = [self._hit(name, of.place) for name in names]
-        else:
-            bounds = self._bounds(of.place)
-            hits = [self._begins(name, bounds) for name in names]
+        hits = self._matches(names, of.place)
         if len(hits) == 1:
             return hits[0]
         if of.quantity in ("any", "all"):
@@ -209,10 +221,9 @@ class _Generator:
 
     def _test(self, test: syntax.Expression) -> ast.expr:
         match test:
-            case syntax.Match(pattern=name, place=place) if is_constant(place):
-                return self._hit(name, place)
             case syntax.Match(pattern=name, place=place):
-                return self._begins(name, self._bounds(place))
+                (match_,) = self._matches([name], place)
+                return match_
             case syntax.Of():
                 return self._of(test)
             case syntax.Comparison(operator=sign, left=left, right=right):

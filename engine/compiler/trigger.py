@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from engine.compiler.expression import HsExpression, literal, pinned, placed
 from engine.fields import VOCABULARY
 from engine.language import syntax
-from engine.language.checker import constant, is_constant, matched_names
+from engine.language.checker import constant, matched_names
 from engine.language.parser import walk
 
 # A pattern that begins further in than this is no cheaper than the condition itself.
@@ -58,13 +58,11 @@ def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) 
         case syntax.Or(operands=operands):
             return _any_of([_find(operand, patterns) for operand in operands])
         case syntax.Match(pattern=name, place=place):
-            bounded = place if is_constant(place) else None
-            match_needed = Trigger(frozenset({placed(patterns[name], bounded)}))
+            match_needed = Trigger(frozenset({placed(patterns[name], place)}))
             return _strongest([match_needed, *_views(condition)])
         case syntax.Of(quantity=quantity, patterns=names, place=place):
             matched = [patterns[n] for n in matched_names(names, list(patterns.values()))]
-            bounded = place if is_constant(place) else None
-            each = [Trigger(frozenset({placed(p, bounded)})) for p in matched]
+            each = [Trigger(frozenset({placed(p, place)})) for p in matched]
             # With n of m wanted, one of any m - n + 1 must be among the matching ones.
             each.sort(key=lambda t: -t.bits)
             needed = {"any": 1, "all": len(each)}.get(str(quantity), quantity)
@@ -106,8 +104,7 @@ def _counted(leaf: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) ->
             needed = all(constant(item) for item in items)
         case _:
             return None
-    bounded = count.place if is_constant(count.place) else None
-    return Trigger(frozenset({placed(patterns[count.pattern], bounded)})) if needed else None
+    return Trigger(frozenset({placed(patterns[count.pattern], count.place)})) if needed else None
 
 
 def _text(leaf: syntax.Expression) -> Trigger | None:
