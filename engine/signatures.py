@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,27 @@ LISTS = "lists"
 _START = Span(1, 1, 1, 2)
 
 
+def _without_collection(function: Callable[[Path], RuleSet]) -> Callable[[Path], RuleSet]:
+    """Let no garbage be collected meanwhile.
+
+    Syntax trees hold no cycles, and looking for some in millions of new objects takes a fifth
+    of the time.
+    """
+
+    @functools.wraps(function)
+    def load_uncollected(place: Path) -> RuleSet:
+        if not gc.isenabled():
+            return function(place)
+        gc.disable()
+        try:
+            return function(place)
+        finally:
+            gc.enable()
+
+    return load_uncollected
+
+
+@_without_collection
 def load(place: Path) -> RuleSet:
     """Compile a signature file, or every `*.yaml` below a folder.
 

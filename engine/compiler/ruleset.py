@@ -131,9 +131,10 @@ class RuleSet:
             plan = make_plan(signature, diagnostics)
             if plan is not None:
                 plans[signature.transport, signature.inspect].append(plan)
-        banks = {
-            kind: _bank(of_kind, lists or Lists({}), diagnostics) for kind, of_kind in plans.items()
-        }
+        banks = {}
+        for kind, of_kind in plans.items():
+            banks[kind], refusals = _bank(of_kind, lists or Lists({}))
+            diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(signatures)
@@ -166,19 +167,19 @@ class RuleSet:
         return other
 
 
-def _bank(plans: Sequence[Plan], lists: Lists, diagnostics: list[Diagnostic]) -> Bank:
+def _bank(plans: Sequence[Plan], lists: Lists) -> tuple[Bank, list[Diagnostic]]:
+    """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists)
+        return Bank(plans, lists), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}
-        for plan in plans:
-            diagnostics += [
-                _refused(plan, expression, reasons[expression])
-                for expression in dict.fromkeys(plan.expressions)
-                if expression in reasons
-            ]
-        return Bank([], lists)
+        return Bank([], lists), [
+            _refused(plan, expression, reasons[expression])
+            for plan in plans
+            for expression in dict.fromkeys(plan.expressions)
+            if expression in reasons
+        ]
 
 
 def _refused(plan: Plan, expression: HsExpression, reason: str) -> Diagnostic:
