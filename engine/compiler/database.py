@@ -82,7 +82,7 @@ class Database:
         self._hold(_restored(compiled) if compiled else None)
 
 
-class Search:
+class DatabaseSearch:
     """Where one expression begins in a payload. Costs a scan, so it is for after the trigger.
 
     Of matches that end at the same offset, only the one that begins first is found.
@@ -146,7 +146,7 @@ def locate(expression: HsExpression, payload: bytes) -> list[int] | None:
     only for expressions that are not too large.
     """
     try:
-        return sorted(Search(expression).starts(payload, 0, len(payload), MAX_LOCATED))
+        return sorted(DatabaseSearch(expression).starts(payload, 0, len(payload), MAX_LOCATED))
     except ExpressionError:
         return None
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.compiler.database import Database, Search, locate
+from engine.compiler.database import Database, locate
 from engine.compiler.expression import placed
 from engine.compiler.normal import normalise
 from engine.compiler.predicate import MAX_COUNT, placed_patterns, searched_patterns
+from engine.compiler.search import search_for
 from engine.fields import VOCABULARY, Context
 from engine.fields.views import VIEWS
 from engine.language import syntax
@@ -91,7 +92,7 @@ class Explainer:
         self._patterns = {pattern.name: pattern for pattern in signature.patterns}
         normal = normalise(signature.condition)
         self._searches = {
-            pattern.name: Search(placed(pattern, None))
+            pattern.name: search_for(pattern)
             for pattern in searched_patterns(normal, signature.patterns)
         }
         placements = placed_patterns(normal, signature.patterns)

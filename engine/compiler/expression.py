@@ -24,33 +24,29 @@ class HsExpression:
     bits: float = field(default=0.0, compare=False)
 
 
-# Wildcards behind a range of offsets: Hyperscan takes 10 to 20 ms and 50 to 90 KiB to compile
-# each, many together are scanned at a tenth of the speed, and this is no wider.
-_MAX_WILD_RANGE_B = 4
+# A range of offsets is an automaton of its own to Hyperscan wherever another pattern has another
+# range or there are wildcards: several ms and 10 to 90 KiB to compile each, and a thousand of
+# them make every scan ten times as long. Narrow ones do not.
+_MAX_RANGE_B = 4
 
 
 def is_sought(pattern: syntax.Pattern, place: Place) -> bool:
     """Whether a pattern at a place is left to a search after the trigger.
 
     The database looks for it anywhere then: where only the packet tells the place, and where
-    a range of offsets would cost it too much.
+    a range of offsets would cost too much.
     """
     if not is_constant(place):
         return True
     if not isinstance(place, syntax.Range):
         return False
+    body = pattern.body
+    if isinstance(body, syntax.RegexBody) and looks_behind(body.expression):
+        return False  # a search does not see what stands before the range
     low, high = constant(place.low), constant(place.high)
     assert low is not None
     assert high is not None
-    match pattern.body:
-        case syntax.TextBody():
-            return False
-        case syntax.HexBody(items=items):
-            wild = not all(isinstance(i, syntax.HexByte) and i.mask == 0xFF for i in items)
-        case syntax.RegexBody(expression=expression):
-            # A search does not see what stands before the range.
-            wild = not looks_behind(expression)
-    return wild and high - low > _MAX_WILD_RANGE_B
+    return high - low > _MAX_RANGE_B
 
 
 def placed(pattern: syntax.Pattern, place: Place) -> HsExpression:

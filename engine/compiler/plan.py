@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.compiler.clauses import Clauses, find_clauses
-from engine.compiler.database import ExpressionError, Search
+from engine.compiler.database import ExpressionError
 from engine.compiler.expression import HsExpression, placed
 from engine.compiler.normal import normalise
 from engine.compiler.predicate import placed_patterns, searched_patterns
+from engine.compiler.search import Search, search_for
 from engine.compiler.trigger import find_trigger
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic
@@ -92,10 +93,10 @@ def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | Non
 def _searches(
     signature: Signature, condition: syntax.Expression, diagnostics: list[Diagnostic]
 ) -> dict[str, Search]:
-    searches = {}
+    searches: dict[str, Search] = {}
     for pattern in searched_patterns(condition, signature.patterns):
         try:
-            searches[pattern.name] = Search(placed(pattern, None))
+            searches[pattern.name] = search_for(pattern)
         except ExpressionError as error:
             diagnostics.append(refused(signature, pattern, error.reasons[0]))
     return searches
