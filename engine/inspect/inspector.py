@@ -105,7 +105,7 @@ class Inspector:
             if not hits and (
                 not bank.beyond_triggers
                 # Signatures of flows alone need none, and this one is past its first turns.
-                or (flow.turns is None and flow.payload_packets > 1 and not bank.needs_every_packet)
+                or (flow.turns is None and not bank.needs_every_packet)
             ):
                 return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
@@ -137,11 +137,9 @@ class Inspector:
         if hits or ruleset.udp.needs_every_packet:
             judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
         if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
-            turns = flow.turns
+            turns = _turns(flow)
             if turns is None:
-                if flow.payload_packets > 1:
-                    return judgement
-                turns = flow.turns = Turns()
+                return judgement
             turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
             judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, now_s)
         return judgement
@@ -169,7 +167,8 @@ class Inspector:
         stream = side.stream
         if stream is None:  # the connection began before we looked
             stream = side.stream = StreamStart(sequence)
-            flow.turns = None  # what this side has sent before is not known, or no longer
+            if flow.turns is not NO_TURNS:  # nor do we know any longer what this side has sent
+                flow.turns = None
         ruleset = self.ruleset
         judgement = ACCEPTED
         grew = not stream.complete and stream.add(sequence, payload)
@@ -181,7 +180,7 @@ class Inspector:
                 judgement = _both(judgement, later)
             if (
                 ruleset.tcp_flow.rules
-                and (flow.turns is not None or flow.payload_packets == 1)
+                and flow.turns is not None
                 and judgement.verdict is Verdict.ACCEPT
             ):
                 judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
@@ -200,10 +199,10 @@ class Inspector:
     ) -> Judgement:
         """Judge a segment by the flow's turns, if it brings them on."""
         if flow.opener is None:  # the connection began before we looked: who knows which turn
-            return judgement
-        turns = flow.turns
+            flow.turns = None
+        turns = _turns(flow)
         if turns is None:
-            turns = flow.turns = Turns()
+            return judgement
         from_client = packet.key == flow.opener
         known = turns.sent(from_client)
         received = stream.received(sequence, len(packet.payload), packet.payload_len)
@@ -310,6 +309,13 @@ class Inspector:
             return True
         host = packet.source if threshold.per == "src" else packet.destination
         return self._thresholds.reached(rule.id, host.address, threshold, now_s)
+
+
+def _turns(flow: Flow) -> Turns | None:
+    """A flow's turns, begun with its first payload; None where that has passed unseen."""
+    if flow.turns is NO_TURNS:
+        flow.turns = Turns() if flow.payload_packets == 1 else None
+    return flow.turns
 
 
 def _both(first: Judgement, second: Judgement) -> Judgement:
