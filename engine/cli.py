@@ -154,8 +154,10 @@ def _check(options: argparse.Namespace) -> int:
         if diagnostics:
             print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
-            tests = sum(len(s.tests) for s in ruleset.signatures)
-            print(f"{len(ruleset.signatures)} signatures, {tests} tests: all well")
+            signatures = (*ruleset.signatures, *ruleset.disabled)
+            tests = sum(len(s.tests) for s in signatures)
+            off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
+            print(f"{len(signatures)} signatures{off}, {tests} tests: all well")
     return 2 if ruleset is None else int(failed)
 
 

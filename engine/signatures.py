@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
@@ -21,8 +22,10 @@ MAX_FILE_B = 1024 * 1024
 _START = Span(1, 1, 1, 2)
 
 
-def load(directory: Path) -> RuleSet:
+def load(directory: Path, *, enable_all: bool = False) -> RuleSet:
     """Compile every `*.yaml` below `directory`.
+
+    With `enable_all` the signatures that say `enabled: false` judge packets like the others.
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
     RuleSet; the signatures' own tests are not run here (`RuleSet.self_test`).
@@ -46,6 +49,8 @@ def load(directory: Path) -> RuleSet:
         raise SignatureError(diagnostics)
     if not signatures:
         raise _refused(directory, f"no signature in `{directory}`: every file is empty")
+    if enable_all:
+        signatures = [replace(signature, enabled=True) for signature in signatures]
     return RuleSet(signatures, warnings=diagnostics)
 
 

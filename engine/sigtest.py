@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         "--signatures", metavar="DIR", type=Path, help="instead of those that btblocker ships"
     )
     parser.add_argument(
+        "--all", action="store_true", help="with the signatures that are switched off, too"
+    )
+    parser.add_argument(
         "--truth",
         metavar="MANIFEST",
         type=Path,
@@ -100,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
     captures = find_captures(options.captures)
     manifest = Manifest(options.truth) if options.truth else None
     labels = {path: manifest.labels_of(path) for path in captures} if manifest else {}
-    ruleset = load(options.signatures or shipped_signatures())
+    ruleset = load(options.signatures or shipped_signatures(), enable_all=options.all)
     failures = [str(failure) for failure in ruleset.self_test()]
     for failure in failures:
         print(failure, file=sys.stderr)

@@ -47,6 +47,10 @@ class _Plan:
         return not self.signature.always and _is_alternative(self.condition)
 
 
+# Transport, what is inspected, enabled: signatures of one kind share a bank.
+_Kind = tuple[str, str, bool]
+
+
 class Bank:
     """The rules for one kind of buffer: one database, and the rules behind each expression.
 
@@ -104,7 +108,8 @@ class RuleSet:
     It can be pickled, compiled form and all.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
-    direction, `tcp_packet` those for single segments.
+    direction, `tcp_packet` those for single segments. All hold the enabled signatures only.
+    The `disabled` ones are compiled into banks of their own, where their tests run.
     """
 
     def __init__(
@@ -115,29 +120,33 @@ class RuleSet:
         `warnings` are those found so far, kept with the ones found here.
         """
         diagnostics = list(warnings)
-        plans: dict[tuple[str, str], list[_Plan]] = {
-            ("udp", "packet"): [],
-            ("tcp", "stream"): [],
-            ("tcp", "packet"): [],
+        plans: dict[_Kind, list[_Plan]] = {
+            (transport, inspect, enabled): []
+            for transport, inspect in (("udp", "packet"), ("tcp", "stream"), ("tcp", "packet"))
+            for enabled in (True, False)
         }
         for signature in signatures:
             plan = _plan(signature, diagnostics)
             if plan is not None:
-                plans[signature.transport, signature.inspect].append(plan)
-        banks = {kind: _bank(of_kind, diagnostics) for kind, of_kind in plans.items()}
+                plans[_kind(signature)].append(plan)
+        self._banks = {kind: _bank(of_kind, diagnostics) for kind, of_kind in plans.items()}
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
-        self.signatures = tuple(signatures)
+        self.signatures = tuple(s for s in signatures if s.enabled)
+        self.disabled = tuple(s for s in signatures if not s.enabled)
         self.warnings = tuple(diagnostics)
-        self.udp = banks["udp", "packet"]
-        self.tcp_stream = banks["tcp", "stream"]
-        self.tcp_packet = banks["tcp", "packet"]
+        self.udp = self._banks["udp", "packet", True]
+        self.tcp_stream = self._banks["tcp", "stream", True]
+        self.tcp_packet = self._banks["tcp", "packet", True]
 
     def self_test(self) -> list[Diagnostic]:
-        """Run every signature's own tests; gives a diagnostic for each that fails."""
+        """Run every signature's own tests, those of the disabled ones too.
+
+        Gives a diagnostic for each that fails.
+        """
         failures = []
-        for signature in self.signatures:
-            bank = self._bank_of(signature)
+        for signature in (*self.signatures, *self.disabled):
+            bank = self._banks[_kind(signature)]
             for test in signature.tests:
                 rules = bank.decide(bank.database.scan(test.payload), Context(test.payload))
                 if (signature.id in {rule.id for rule in rules}) != test.must_match:
@@ -152,10 +161,9 @@ class RuleSet:
                     )
         return failures
 
-    def _bank_of(self, signature: Signature) -> Bank:
-        if signature.transport == "udp":
-            return self.udp
-        return self.tcp_stream if signature.inspect == "stream" else self.tcp_packet
+
+def _kind(signature: Signature) -> _Kind:
+    return signature.transport, signature.inspect, signature.enabled
 
 
 def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:

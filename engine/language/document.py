@@ -51,6 +51,7 @@ class Signature:
     id: str
     rev: int
     title: str
+    enabled: bool
     transport: str
     inspect: str
     patterns: tuple[syntax.Pattern, ...]
@@ -177,6 +178,7 @@ class _Document:
             id=form.id,
             rev=form.rev,
             title=form.title,
+            enabled=form.enabled,
             transport=form.scope.transport,
             inspect=inspect,
             patterns=patterns,
