@@ -16,6 +16,7 @@ from engine.language.diagnostics import (
     has_errors,
 )
 from engine.language.document import Signature, read
+from engine.language.tags import check_tags
 
 MAX_FILE_B = 1024 * 1024
 
@@ -28,7 +29,7 @@ def load(directory: Path, *, enable_all: bool = False) -> RuleSet:
     With `enable_all` the signatures that say `enabled: false` judge packets like the others.
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
-    RuleSet; the signatures' own tests are not run here (`RuleSet.self_test`).
+    RuleSet; the signatures' own tests are not run here (`engine.selftest`).
     """
     signatures: list[Signature] = []
     sources, diagnostics = _sources(directory)
@@ -40,11 +41,14 @@ def load(directory: Path, *, enable_all: bool = False) -> RuleSet:
                 signature.patterns,
                 signature.condition,
                 transport=signature.transport,
+                inspect=signature.inspect,
                 vocabulary=VOCABULARY,
                 source=source,
             )
         signatures += found
     diagnostics += _duplicate_ids(signatures)
+    if not has_errors(diagnostics):  # or a tag's signature may be one that was left out
+        diagnostics += check_tags(signatures)
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
     if not signatures:

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from engine.errors import BtblockerError, InputError, UnavailableError
 from engine.paths import shipped_signatures
+from engine.selftest import self_test
 from engine.signatures import load
 from engine.trial import CaptureTrial, find_captures, try_captures, usable_processors
 from engine.truth import CaptureScore, Manifest, Score, Tally, score_capture, total
@@ -104,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
     manifest = Manifest(options.truth) if options.truth else None
     labels = {path: manifest.labels_of(path) for path in captures} if manifest else {}
     ruleset = load(options.signatures or shipped_signatures(), enable_all=options.all)
-    failures = [str(failure) for failure in ruleset.self_test()]
+    failures = [str(failure) for failure in self_test(ruleset)]
     for failure in failures:
         print(failure, file=sys.stderr)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import secrets
 import subprocess
-import threading
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
-T = TypeVar("T")
+from tools.lab.namespace import call_in
 
-_CLONE_NEWNET = 0x40000000
+T = TypeVar("T")
 
 
 class Namespace:
@@ -62,29 +59,6 @@ class Namespace:
 
     def _inside(self, command: list[str]) -> list[str]:
         return ["ip", "netns", "exec", self.name, *command]
-
-
-def call_in(namespace: str, function: Callable[[], T]) -> T:
-    """Call a function in a namespace: sockets and devices it opens stay there, we do not."""
-    outcome: list[T] = []
-
-    def enter_and_call() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        handle = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-        try:
-            # Only this thread enters, and it ends with the call.
-            if libc.setns(handle, _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "setns")
-        finally:
-            os.close(handle)
-        outcome.append(function())
-
-    thread = threading.Thread(target=enter_and_call)
-    thread.start()
-    thread.join()
-    if not outcome:
-        raise RuntimeError(f"the call in {namespace} failed; see the thread's traceback")
-    return outcome[0]
 
 
 def connect(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None:

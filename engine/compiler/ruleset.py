@@ -47,6 +47,13 @@ class _Plan:
         return not self.signature.always and _is_alternative(self.condition)
 
 
+_BUFFERS = (
+    ("udp", "packet"),
+    ("tcp", "stream"),
+    ("tcp", "packet"),
+    ("udp", "flow"),
+    ("tcp", "flow"),
+)
 # Transport, what is inspected, enabled: signatures of one kind share a bank.
 _Kind = tuple[str, str, bool]
 
@@ -79,6 +86,7 @@ class Bank:
                 for expression in plan.trigger:
                     self._triggered[ids[expression]].append(position)
         self.rules = tuple(rules)
+        self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
 
     @staticmethod
@@ -108,8 +116,11 @@ class RuleSet:
     It can be pickled, compiled form and all.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
-    direction, `tcp_packet` those for single segments. All hold the enabled signatures only.
-    The `disabled` ones are compiled into banks of their own, where their tests run.
+    direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
+    turns of flows. With `udp_by_trigger` nothing is done for a datagram in which no trigger
+    matched; with `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment. All
+    hold the enabled signatures only; the `disabled` ones are compiled into banks of their own,
+    where their tests run.
     """
 
     def __init__(
@@ -122,7 +133,7 @@ class RuleSet:
         diagnostics = list(warnings)
         plans: dict[_Kind, list[_Plan]] = {
             (transport, inspect, enabled): []
-            for transport, inspect in (("udp", "packet"), ("tcp", "stream"), ("tcp", "packet"))
+            for transport, inspect in _BUFFERS
             for enabled in (True, False)
         }
         for signature in signatures:
@@ -138,28 +149,14 @@ class RuleSet:
         self.udp = self._banks["udp", "packet", True]
         self.tcp_stream = self._banks["tcp", "stream", True]
         self.tcp_packet = self._banks["tcp", "packet", True]
+        self.udp_flow = self._banks["udp", "flow", True]
+        self.tcp_flow = self._banks["tcp", "flow", True]
+        self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
+        self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
 
-    def self_test(self) -> list[Diagnostic]:
-        """Run every signature's own tests, those of the disabled ones too.
-
-        Gives a diagnostic for each that fails.
-        """
-        failures = []
-        for signature in (*self.signatures, *self.disabled):
-            bank = self._banks[_kind(signature)]
-            for test in signature.tests:
-                rules = bank.decide(bank.database.scan(test.payload), Context(test.payload))
-                if (signature.id in {rule.id for rule in rules}) != test.must_match:
-                    wanted = "must match, and does not" if test.must_match else "must not match"
-                    failures.append(
-                        Diagnostic(
-                            "S021",
-                            f"`{signature.id}`: this payload {wanted}",
-                            signature.source,
-                            test.span,
-                        )
-                    )
-        return failures
+    def bank_of(self, signature: Signature) -> Bank:
+        """The rules among which a signature's is."""
+        return self._banks[_kind(signature)]
 
 
 def _kind(signature: Signature) -> _Kind:

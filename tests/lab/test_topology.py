@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.topology import HOST_INTERFACE, Family, LabError, Topology
+from tools.lab.program import LabError
+from tools.lab.topology import HOST_INTERFACE, Family, Topology
 
 pytestmark = pytest.mark.lab
 

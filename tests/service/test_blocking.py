@@ -9,7 +9,8 @@ import pytest
 
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams, tcp_exchange
 from tools.lab.blocker import Blocker, run_blocker
-from tools.lab.topology import Family, Topology, wait_until
+from tools.lab.program import wait_until
+from tools.lab.topology import Family, Topology
 
 pytestmark = pytest.mark.lab
 

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns import call_in
 from tests.service.traffic import DHT_PING, Datagrams
 from tools.lab.blocker import run_blocker
-from tools.lab.topology import LAN_INTERFACE, LabError, Topology, wait_until
+from tools.lab.namespace import call_in
+from tools.lab.program import LabError, wait_until
+from tools.lab.topology import LAN_INTERFACE, Topology
 
 pytestmark = pytest.mark.lab
 

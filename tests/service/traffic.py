@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from tests.netns import call_in
+from tools.lab.namespace import call_in
 from tools.lab.topology import Family, Topology
 
 ARRIVAL_S = 0.5

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tools.bench.native import Programs
 from tools.lab.blocker import run_blocker
-from tools.lab.topology import Program, Topology
+from tools.lab.program import Program
+from tools.lab.topology import Topology
 
 QUEUE_NUMBER = 0
 _COPY_B = 2048

@@ -10,13 +10,8 @@ from dataclasses import dataclass
 
 from tools.bench.consumers import Consumer, pin, queue_counters
 from tools.bench.native import Programs
-from tools.lab.topology import (
-    HOST_INTERFACE,
-    LAN_INTERFACE,
-    LabError,
-    Program,
-    Topology,
-)
+from tools.lab.program import LabError, Program
+from tools.lab.topology import HOST_INTERFACE, LAN_INTERFACE, Topology
 
 # One core makes the packets and carries them to the queue, the other consumes them.
 SENDER_CORE = 0

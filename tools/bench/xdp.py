@@ -21,7 +21,8 @@ from pathlib import Path
 
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import UnavailableError
-from tools.lab.topology import LAN_INTERFACE, LabError, Topology
+from tools.lab.program import LabError
+from tools.lab.topology import LAN_INTERFACE, Topology
 
 BANS = 100_000
 _CAPACITY = 2 * BANS

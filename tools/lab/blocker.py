@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, LabError, Program, Topology
+from tools.lab.program import LabError, Program
+from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Topology
 
 QUEUE_NUMBER = 0
 _READY_LINE = "btblocker is ready"

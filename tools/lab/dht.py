@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tools.lab.clients.libtorrent import PYTHON, private_network_settings
 from tools.lab.clients.peer import random_port
-from tools.lab.topology import Family, Program, Topology
+from tools.lab.program import Program
+from tools.lab.topology import Family, Topology
 
 _DRIVER = Path(__file__).parent / "drivers" / "dht_swarm.py"
 _READY_TIMEOUT_S = 20.0

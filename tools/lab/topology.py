@@ -18,14 +18,14 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal
 
-from engine.errors import BtblockerError, UnavailableError
+from engine.errors import UnavailableError
+from tools.lab.namespace import Namespace
+from tools.lab.program import LabError, Program
 
 Family = Literal[4, 6]
 
@@ -45,93 +45,12 @@ _DISTANT: dict[Family, tuple[str, str]] = {
 _PREFIX_BITS: dict[Family, int] = {4: 24, 6: 64}
 
 _COMMAND_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 3.0
-_POLL_S = 0.1
 _serial = itertools.count(1)
-
-
-class LabError(BtblockerError):
-    """A part of the lab did not do what it had to: a program died, or was not ready in time."""
 
 
 def endpoint(address: str, port: int) -> str:
     """`ip:port`, with an IPv6 address in brackets (RFC 3986)."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def wait_until(ready: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Poll `ready` until it is true; raises LabError naming `what` after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not ready():
-        if time.monotonic() > deadline:
-            raise LabError(f"lab: {what}: not after {timeout_s:.0f} s")
-        time.sleep(_POLL_S)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program started in a namespace; `log` holds what it printed on both streams."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def require_alive(self) -> None:
-        """Raise LabError with the end of the log if the program has ended."""
-        code = self.process.poll()
-        if code is not None:
-            last = self.log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise LabError(f"lab: {self.name} ended with {code}: {' | '.join(last)}")
-
-    def wait_for(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until `ready`; raises LabError when the program ends or takes too long."""
-
-        def alive_and_ready() -> bool:
-            self.require_alive()
-            return ready()
-
-        wait_until(alive_and_ready, timeout_s, f"{self.name} ready")
-
-    def listens(self, protocol: Literal["tcp", "udp"], port: int) -> bool:
-        """Whether somebody in the program's namespace has a socket on `port` (proc(5))."""
-        for table in (protocol, f"{protocol}6"):
-            sockets = Path(f"/proc/{self.process.pid}/net/{table}").read_text().splitlines()[1:]
-            if any(socket.split()[1].endswith(f":{port:04X}") for socket in sockets):
-                return True
-        return False
-
-    def stop(self, first_signal: signal.Signals = signal.SIGTERM) -> int:
-        """End the program, by force if it does not go; returns its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(first_signal)
-            try:
-                self.process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        return self.process.wait(_STOP_TIMEOUT_S)
-
-
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """One network namespace; commands run in it as root."""
-
-    name: str
-
-    def command(self, argv: Sequence[str]) -> list[str]:
-        """`argv` as it has to be called from outside the namespace."""
-        # Should the lab itself be killed, the kernel ends its programs too.
-        return ["ip", "netns", "exec", self.name, "setpriv", "--pdeathsig", "KILL", *argv]
-
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = _COMMAND_TIMEOUT_S, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Run `argv` to its end; with `check`, LabError tells a failure."""
-        done = subprocess.run(
-            self.command(argv), capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-        if check and done.returncode:
-            raise LabError(f"lab: {' '.join(argv)}: {(done.stderr or done.stdout).strip()}")
-        return done
 
 
 class Topology:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from tools.lab.topology import Family, Program, Topology, endpoint
+from tools.lab.program import Program
+from tools.lab.topology import Family, Topology, endpoint
 
 Scheme = Literal["http", "udp"]
 

@@ -15,7 +15,8 @@ from tools.lab.cases import Case
 from tools.lab.clients import CLIENTS
 from tools.lab.clients.peer import Peer, PeerSettings, random_port
 from tools.lab.dht import Dht, start_dht
-from tools.lab.topology import LAN_INTERFACE, Topology, wait_until
+from tools.lab.program import wait_until
+from tools.lab.topology import LAN_INTERFACE, Topology
 from tools.lab.torrent import make_torrent
 from tools.lab.trackers import Scheme, announce_url, start_tracker
 

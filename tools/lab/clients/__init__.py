@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from tools.lab.clients import aria2, libtorrent, transmission
 from tools.lab.clients.peer import Peer, PeerSettings
-from tools.lab.topology import Namespace, Topology
+from tools.lab.namespace import Namespace
+from tools.lab.topology import Topology
 
 CLIENTS: dict[str, Callable[[Topology, Namespace, PeerSettings, str], Peer]] = {
     "libtorrent": libtorrent.start,

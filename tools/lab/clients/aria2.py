@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tools.lab.clients.peer import Peer, PeerSettings
-from tools.lab.topology import Namespace, Topology, endpoint
+from tools.lab.namespace import Namespace
+from tools.lab.topology import Topology, endpoint
 
 
 def start(topology: Topology, where: Namespace, settings: PeerSettings, name: str) -> Peer:

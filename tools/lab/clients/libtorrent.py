@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 from tools.lab.clients.peer import Peer, PeerSettings
-from tools.lab.topology import Namespace, Topology, endpoint
+from tools.lab.namespace import Namespace
+from tools.lab.topology import Topology, endpoint
 
 # libtorrent's own names and values (settings_pack.hpp: enc_policy, enc_level).
 _ENCRYPTION_POLICY = {"required": 0, "allowed": 1, "off": 2}

@@ -10,7 +10,8 @@ import json
 import shutil
 
 from tools.lab.clients.peer import Peer, PeerSettings
-from tools.lab.topology import Namespace, Topology
+from tools.lab.namespace import Namespace
+from tools.lab.topology import Topology
 
 _ENCRYPTION = {"off": 0, "allowed": 1, "required": 2}
 
