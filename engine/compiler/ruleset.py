@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
@@ -97,17 +98,20 @@ class Bank:
             distinct.update(dict.fromkeys(plan.expressions))
         return list(distinct)
 
+    def candidates(self, hits: Sequence[int]) -> list[Rule]:
+        """The rules to be asked about a buffer, given what its scan matched."""
+        positions = set(self._always)
+        for hit in hits:
+            positions.update(self._triggered[hit])
+        return [self.rules[position] for position in sorted(positions)]
+
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
-        candidates = set(self._always)
-        for hit in hits:
-            candidates.update(self._triggered[hit])
-        found = []
-        for position in sorted(candidates):
-            rule = self.rules[position]
-            if rule.predicate is None or rule.predicate.when(context, hits):
-                found.append(rule)
-        return found
+        return [
+            rule
+            for rule in self.candidates(hits)
+            if rule.predicate is None or rule.predicate.when(context, hits)
+        ]
 
 
 class RuleSet:
@@ -140,23 +144,33 @@ class RuleSet:
             plan = _plan(signature, diagnostics)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
-        self._banks = {kind: _bank(of_kind, diagnostics) for kind, of_kind in plans.items()}
+        banks = {kind: _bank(of_kind, diagnostics) for kind, of_kind in plans.items()}
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(s for s in signatures if s.enabled)
         self.disabled = tuple(s for s in signatures if not s.enabled)
         self.warnings = tuple(diagnostics)
-        self.udp = self._banks["udp", "packet", True]
-        self.tcp_stream = self._banks["tcp", "stream", True]
-        self.tcp_packet = self._banks["tcp", "packet", True]
-        self.udp_flow = self._banks["udp", "flow", True]
-        self.tcp_flow = self._banks["tcp", "flow", True]
+        self._hold(banks)
+
+    def _hold(self, banks: Mapping[_Kind, Bank]) -> None:
+        self._banks = banks
+        self.udp = banks["udp", "packet", True]
+        self.tcp_stream = banks["tcp", "stream", True]
+        self.tcp_packet = banks["tcp", "packet", True]
+        self.udp_flow = banks["udp", "flow", True]
+        self.tcp_flow = banks["tcp", "flow", True]
         self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
         self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
 
     def bank_of(self, signature: Signature) -> Bank:
         """The rules among which a signature's is."""
         return self._banks[_kind(signature)]
+
+    def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
+        """A copy with every bank changed: how tools watch the rules at work."""
+        other = copy.copy(self)
+        other._hold({kind: change(bank) for kind, bank in self._banks.items()})
+        return other
 
 
 def _kind(signature: Signature) -> _Kind:
