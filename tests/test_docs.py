@@ -36,7 +36,9 @@ def test_example_signatures_compile_and_pass_their_tests(text: str, tmp_path: Pa
     "path", sorted((ROOT / "signatures/examples").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_the_cookbook_shows_the_examples_as_they_are(path: Path) -> None:
-    assert f"```yaml\n{path.read_text('utf-8')}```" in (ROOT / "docs/cookbook.md").read_text("utf-8")
+    assert f"```yaml\n{path.read_text('utf-8')}```" in (ROOT / "docs/cookbook.md").read_text(
+        "utf-8"
+    )
 
 
 def test_generated_parts_are_up_to_date() -> None:
