@@ -16,7 +16,8 @@ import pytest
 from tests.captures import ethernet, pcap, udp
 from tests.service.traffic import Datagrams
 from tools.lab.blocker import run_blocker
-from tools.lab.topology import LAN_INTERFACE, Topology, wait_until
+from tools.lab.program import wait_until
+from tools.lab.topology import LAN_INTERFACE, Topology
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = (ROOT / "docs" / "authoring.md").read_text("utf-8")
