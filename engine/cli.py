@@ -18,6 +18,7 @@ from engine.config import ENVIRONMENT, Settings, load_settings
 from engine.errors import BtblockerError
 from engine.language.diagnostics import SignatureError, has_errors
 from engine.paths import shipped_signatures
+from engine.selftest import self_test
 from engine.service.control import ask
 from engine.signatures import load
 
@@ -149,7 +150,7 @@ def _check(options: argparse.Namespace) -> int:
     ruleset = None
     try:
         ruleset = load(options.place)
-        diagnostics = [*ruleset.warnings, *ruleset.self_test()]
+        diagnostics = [*ruleset.warnings, *self_test(ruleset)]
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
     failed = has_errors(diagnostics)

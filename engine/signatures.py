@@ -15,6 +15,7 @@ from engine.language.diagnostics import (
     has_errors,
 )
 from engine.language.document import Signature, read
+from engine.language.tags import check_tags
 
 MAX_FILE_B = 1024 * 1024
 
@@ -25,7 +26,7 @@ def load(place: Path) -> RuleSet:
     """Compile a signature file, or every `*.yaml` below a folder.
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
-    RuleSet; the signatures' own tests are not run here (`RuleSet.self_test`).
+    RuleSet; the signatures' own tests are not run here (`engine.selftest`).
     """
     signatures: list[Signature] = []
     sources, diagnostics = _sources(place)
@@ -37,11 +38,14 @@ def load(place: Path) -> RuleSet:
                 signature.patterns,
                 signature.condition,
                 transport=signature.transport,
+                inspect=signature.inspect,
                 vocabulary=VOCABULARY,
                 source=source,
             )
         signatures += found
     diagnostics += _duplicate_ids(signatures)
+    if not has_errors(diagnostics):  # or a tag's signature may be one that was left out
+        diagnostics += check_tags(signatures)
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
     if not signatures:

@@ -21,13 +21,14 @@ from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
 from engine.inspect.inspector import Detection, Inspector
 from engine.inspect.packet import Packet, decode, reverse
+from engine.language.form import STOPPING
 from engine.sources.capture import Capture, looks_like_capture
 from engine.truth import FlowKey
 
 T = TypeVar("T")
 
 _SUFFIXES: Final = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
-_STRENGTH: Final = {None: 0, "log": 1, "drop": 2, "block": 3}
+_STRENGTH: Final = {None: 0, "tag": 1, "log": 2, "drop": 3, "block": 4}
 
 
 @dataclass(slots=True)
@@ -42,11 +43,11 @@ class FlowTrial:
     first_payload_index: int | None = None
     """Counted from 0 among the packets with payload: the first to be blocked or dropped."""
     action: str | None = None
-    """The strongest of "block", "drop" and "log"; None when nothing matched."""
+    """The strongest of "block", "drop", "log" and "tag"; None when nothing matched."""
 
     @property
     def detected(self) -> bool:
-        """Whether traffic would be stopped; a match that is only logged stops nothing."""
+        """Whether traffic would be stopped; a match that is only noted stops nothing."""
         return self.first_payload_index is not None
 
     def add(self, detections: Iterable[Detection]) -> None:
@@ -56,7 +57,7 @@ class FlowTrial:
                 self.signatures.append(detection.signature)
             if _STRENGTH[detection.action] > _STRENGTH[self.action]:
                 self.action = detection.action
-            if detection.action != "log" and self.first_payload_index is None:
+            if detection.action in STOPPING and self.first_payload_index is None:
                 self.first_payload_index = max(0, self.payload_packets - 1)
 
     def as_json(self) -> dict[str, Any]:

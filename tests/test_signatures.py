@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.compiler.ruleset import RuleSet
 from engine.language.diagnostics import SignatureError
 from engine.paths import shipped_signatures
+from engine.selftest import self_test
 from engine.signatures import MAX_FILE_B, load
 
 SHIPPED = [path.read_bytes() for path in sorted(shipped_signatures().rglob("*.yaml"))]
@@ -39,7 +40,7 @@ def loaded(*files: bytes) -> RuleSet | str:
 
 def test_what_is_shipped_is_right() -> None:
     ruleset = load(shipped_signatures())
-    assert ruleset.self_test() == []
+    assert self_test(ruleset) == []
     assert ruleset.warnings == ()
     assert len(ruleset.signatures) >= len(SHIPPED)
 
@@ -138,7 +139,7 @@ _yaml = st.recursive(
 def test_no_file_raises_anything_but_a_signature_error(data: bytes) -> None:
     result = loaded(data)
     if isinstance(result, RuleSet):
-        result.self_test()
+        self_test(result)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import marshal
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any
@@ -120,7 +121,7 @@ def compile_predicate(
 
 
 def _reader(term: str) -> str:
-    return "read_" + term.replace(".", "_")
+    return "read_" + re.sub(r"\W+", "_", term)
 
 
 class _Generator:

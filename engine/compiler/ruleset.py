@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
@@ -76,6 +76,7 @@ class Bank:
                 for expression in plan.trigger:
                     self._triggered[ids[expression]].append(position)
         self.rules = tuple(rules)
+        self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
 
     @staticmethod
@@ -108,7 +109,9 @@ class RuleSet:
     It can be pickled, compiled form and all.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
-    direction, `tcp_packet` those for single segments.
+    direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
+    turns of flows. With `udp_by_trigger` nothing is done for a datagram in which no trigger
+    matched; with `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
     """
 
     def __init__(
@@ -123,6 +126,8 @@ class RuleSet:
             ("udp", "packet"): [],
             ("tcp", "stream"): [],
             ("tcp", "packet"): [],
+            ("udp", "flow"): [],
+            ("tcp", "flow"): [],
         }
         for signature in signatures:
             plan = _plan(signature, diagnostics)
@@ -133,41 +138,27 @@ class RuleSet:
             raise SignatureError(diagnostics)
         self.signatures = tuple(signatures)
         self.warnings = tuple(diagnostics)
+        self._take(banks)
+
+    def _take(self, banks: Mapping[tuple[str, str], Bank]) -> None:
         self.udp = banks["udp", "packet"]
         self.tcp_stream = banks["tcp", "stream"]
         self.tcp_packet = banks["tcp", "packet"]
+        self.udp_flow = banks["udp", "flow"]
+        self.tcp_flow = banks["tcp", "flow"]
+        self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
+        self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
+        self._banks = banks
 
     def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
         """A copy with every bank changed: how tools watch the rules at work."""
         other = copy.copy(self)
-        other.udp = change(self.udp)
-        other.tcp_stream = change(self.tcp_stream)
-        other.tcp_packet = change(self.tcp_packet)
+        other._take({kind: change(bank) for kind, bank in self._banks.items()})
         return other
 
-    def self_test(self) -> list[Diagnostic]:
-        """Run every signature's own tests; gives a diagnostic for each that fails."""
-        failures = []
-        for signature in self.signatures:
-            bank = self._bank_of(signature)
-            for test in signature.tests:
-                rules = bank.decide(bank.database.scan(test.payload), Context(test.payload))
-                if (signature.id in {rule.id for rule in rules}) != test.must_match:
-                    wanted = "must match, and does not" if test.must_match else "must not match"
-                    failures.append(
-                        Diagnostic(
-                            "S021",
-                            f"`{signature.id}`: this payload {wanted}",
-                            signature.source,
-                            test.span,
-                        )
-                    )
-        return failures
-
-    def _bank_of(self, signature: Signature) -> Bank:
-        if signature.transport == "udp":
-            return self.udp
-        return self.tcp_stream if signature.inspect == "stream" else self.tcp_packet
+    def bank_of(self, signature: Signature) -> Bank:
+        """The rules among which a signature's is."""
+        return self._banks[signature.transport, signature.inspect]
 
 
 def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import attrgetter
@@ -11,54 +9,15 @@ from typing import Any
 
 from engine.fields import bencode, dns, http, tls, utp
 from engine.fields.context import Context
-from engine.language.vocabulary import Field, Type, Vocabulary
+from engine.fields.flow import flow_fields
+from engine.fields.reads import READS
+from engine.language.vocabulary import EVERY_INSPECT, Field, Type, Vocabulary
 
-_OFFSET = (("offset", Type.NUMBER),)
-_STRETCH = (("offset", Type.NUMBER), ("length", Type.NUMBER))
 _UDP = frozenset({"udp"})
-_PRINTABLE = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\r\n")
 
 
-def _stretch(context: Context, offset: int, length: int) -> bytes | None:
-    """`length` bytes from `offset`, None where they do not all exist."""
-    if offset < 0 or length < 1 or offset + length > len(context.payload):
-        return None
-    return context.payload[offset : offset + length]
-
-
-def _entropy(context: Context, offset: int, length: int) -> float | None:
-    data = _stretch(context, offset, length)
-    if data is None:
-        return None
-    return -sum(n / length * math.log2(n / length) for n in Counter(data).values())
-
-
-def _printable(context: Context, offset: int, length: int) -> float | None:
-    data = _stretch(context, offset, length)
-    return None if data is None else sum(byte in _PRINTABLE for byte in data) / length
-
-
-def _integers() -> Iterator[Field]:
-    for bits in (8, 16, 32, 64):
-        for suffix, order in (("", "big"), ("le", "little")):
-            if bits == 8 and suffix:
-                continue
-            yield Field(
-                f"u{bits}{suffix}",
-                Type.NUMBER,
-                f"The unsigned {bits}-bit integer at an offset"
-                + ("." if bits == 8 else f", {order}-endian."),
-                _integer_reader(bits // 8, order),
-                _OFFSET,
-            )
-
-
-def _integer_reader(width: int, order: Any) -> Callable[[Context, int], int | None]:
-    def read(context: Context, offset: int) -> int | None:
-        data = _stretch(context, offset, width)
-        return None if data is None else int.from_bytes(data, order)
-
-    return read
+def _of_payload(read: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda context, *where: read(context.payload, *where)
 
 
 def _attribute(parse: Callable[[bytes], Any], name: str) -> Callable[[Context], Any]:
@@ -172,16 +131,14 @@ def _endpoint_fields() -> Iterator[Field]:
     def address(packed: bytes) -> IPv4Address | IPv6Address:
         return ip_address(packed)
 
-    yield Field("src.ip", Type.ADDRESS, "Who sent it.", lambda c: address(c.source), certain=True)
-    yield Field(
-        "dst.ip", Type.ADDRESS, "Whom it is for.", lambda c: address(c.destination), certain=True
+    reads: tuple[tuple[str, Type, str, Callable[[Context], Any]], ...] = (
+        ("src.ip", Type.ADDRESS, "Who sent it.", lambda c: address(c.source)),
+        ("dst.ip", Type.ADDRESS, "Whom it is for.", lambda c: address(c.destination)),
+        ("src.port", Type.NUMBER, "The port it came from.", lambda c: c.source_port),
+        ("dst.port", Type.NUMBER, "The port it goes to.", lambda c: c.destination_port),
     )
-    yield Field(
-        "src.port", Type.NUMBER, "The port it came from.", lambda c: c.source_port, certain=True
-    )
-    yield Field(
-        "dst.port", Type.NUMBER, "The port it goes to.", lambda c: c.destination_port, certain=True
-    )
+    for name, kind, doc, read in reads:
+        yield Field(name, kind, doc, read, certain=True, inspects=EVERY_INSPECT)
 
 
 def _registry() -> Iterator[Field]:
@@ -192,7 +149,9 @@ def _registry() -> Iterator[Field]:
         lambda context: len(context.payload),
         certain=True,
     )
-    yield from _integers()
+    for read in READS:
+        doc, reader = read.doc.format(""), _of_payload(read.read)
+        yield Field(read.name, read.type, doc, reader, read.parameters)
     yield Field(
         "length",
         Type.NUMBER,
@@ -200,25 +159,10 @@ def _registry() -> Iterator[Field]:
         lambda _context, text: len(text),
         (("text", Type.TEXT),),
         certain=True,
-    )
-    yield Field(
-        "entropy", Type.DECIMAL, "Shannon entropy in bits a byte, 0 to 8.", _entropy, _STRETCH
-    )
-    yield Field(
-        "printable",
-        Type.DECIMAL,
-        "The share of printable ASCII bytes, 0 to 1.",
-        _printable,
-        _STRETCH,
+        inspects=EVERY_INSPECT,
     )
     yield from _endpoint_fields()
-    yield Field(
-        "flow.packets",
-        Type.NUMBER,
-        "Packets of this flow so far, both ways, this one included.",
-        lambda context: context.flow_packets,
-        certain=True,
-    )
+    yield from flow_fields()
     yield from _bencode_fields()
     yield from _utp_fields()
     yield from _http_fields()

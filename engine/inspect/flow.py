@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.fields.turns import Turns
 from engine.inspect.packet import reverse
 from engine.inspect.stream import StreamStart
 
@@ -12,16 +13,25 @@ class Flow:
     """A conversation between two endpoints, both directions.
 
     `dropped`: a signature has decided it; every later packet goes the same way.
+    `opener`: the key of the direction that opened it, None where that was not seen.
     `reported`: ids of signatures that have been detected in it already.
+    `turns`: how it began, while signatures follow it.
     """
 
-    __slots__ = ("dropped", "packets", "payload_packets", "reported")
+    __slots__ = ("dropped", "opener", "packets", "payload_packets", "reported", "turns")
 
-    def __init__(self) -> None:
+    def __init__(self, opener: bytes | None) -> None:
         self.dropped = False
         self.packets = 0
         self.payload_packets = 0
+        self.opener = opener
         self.reported: frozenset[str] = frozenset()
+        self.turns: Turns | None = None
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether its turns can be told: from the first payload, until they are let go."""
+        return self.turns is not None or self.payload_packets == 1
 
 
 class Side:
@@ -43,9 +53,13 @@ class FlowTable:
     kept.
     """
 
-    def __init__(self, max_flows: int = DEFAULT_MAX_FLOWS) -> None:
+    def __init__(
+        self, max_flows: int = DEFAULT_MAX_FLOWS, *, first_seen_opens: bool = True
+    ) -> None:
+        """`first_seen_opens`: who is seen first has opened the flow; with TCP, the SYN tells."""
         # A flow takes an entry for each direction that was seen, and there are two halves.
         self._generation_size = max(1, max_flows // 2)
+        self._first_seen_opens = first_seen_opens
         self._young: dict[bytes, Side] = {}
         self._old: dict[bytes, Side] = {}
 
@@ -64,7 +78,7 @@ class FlowTable:
         self._old.pop(key, None)
         self._old.pop(other, None)
         self._young.pop(other, None)
-        return self._insert(key, Side(Flow()))
+        return self._insert(key, Side(Flow(key)))
 
     def _bring(self, key: bytes) -> Side:
         """Find a side that is not among the young: old, known by its other side, or new."""
@@ -72,7 +86,10 @@ class FlowTable:
         if side is None:
             other = reverse(key)
             known = self._young.get(other) or self._old.get(other)
-            side = Side(known.flow if known is not None else Flow())
+            if known is not None:
+                side = Side(known.flow)
+            else:
+                side = Side(Flow(key if self._first_seen_opens else None))
         return self._insert(key, side)
 
     def _insert(self, key: bytes, side: Side) -> Side:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Literal
 
 from engine.compiler.ruleset import Bank, Rule, RuleSet
 from engine.fields import Context
+from engine.fields.turns import HEAD_B, NO_TURNS, Turns
 from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable, Side
-from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode
+from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode, reverse
 from engine.inspect.stream import StreamStart
+from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
-
-Action = Literal["block", "drop", "log"]
+from engine.language.form import STOPPING, Action
 
 
 class Verdict(Enum):
@@ -56,18 +58,20 @@ _COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 # What nearly every packet gets; the same object each time, so that `is` tells.
 ACCEPTED = Judgement(Verdict.ACCEPT)
 _DROP = Judgement(Verdict.DROP)
+_NO_HITS: list[int] = []
 
 
 class Inspector:
     """Judges packets with a RuleSet and what it remembers of their flows.
 
-    `ruleset` may be replaced between two packets; flows live on.
+    `ruleset` may be replaced between two packets; flows and tags live on.
     """
 
     def __init__(self, ruleset: RuleSet, *, max_flows: int = DEFAULT_MAX_FLOWS) -> None:
         self.ruleset = ruleset
         self._udp = FlowTable(max_flows)
-        self._tcp = FlowTable(max_flows)
+        self._tcp = FlowTable(max_flows, first_seen_opens=False)
+        self.tags = HostTags()
         self._thresholds = ThresholdCounter()
 
     def inspect(self, datagram: bytes, now_s: float) -> Judgement:
@@ -96,12 +100,16 @@ class Inspector:
             if not payload:
                 return ACCEPTED
             flow.payload_packets += 1
-            bank = self.ruleset.udp
-            hits = bank.database.scan(payload)
-            if not hits and not bank.needs_every_packet:
+            ruleset = self.ruleset
+            hits = ruleset.udp.database.scan(payload)
+            if not hits and (
+                ruleset.udp_by_trigger
+                # Of what needs no trigger, only turns: and those have been told.
+                or (not ruleset.udp.needs_every_packet and not flow.is_beginning)
+            ):
                 return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
-            return self._decide(bank, hits, payload, packet, flow, now_s)
+            return self._weigh(hits, packet, flow, now_s)
         decoded = decode(datagram)
         return ACCEPTED if decoded is None else self.judge(decoded, now_s)
 
@@ -119,7 +127,22 @@ class Inspector:
         if not packet.payload:
             return ACCEPTED
         flow.payload_packets += 1
-        return self._scan(self.ruleset.udp, packet.payload, packet, flow, now_s)
+        hits = self.ruleset.udp.database.scan(packet.payload)
+        return self._weigh(hits, packet, flow, now_s)
+
+    def _weigh(self, hits: list[int], packet: Packet, flow: Flow, now_s: float) -> Judgement:
+        """Judge a datagram by what its scan matched, and by the flow's turns."""
+        ruleset = self.ruleset
+        judgement = ACCEPTED
+        if hits or ruleset.udp.needs_every_packet:
+            judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
+        if ruleset.udp_flow.rules and flow.is_beginning and judgement.verdict is Verdict.ACCEPT:
+            turns = flow.turns
+            if turns is None:
+                turns = flow.turns = Turns()
+            turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
+            judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, now_s)
+        return judgement
 
     @property
     def flows(self) -> int:
@@ -144,23 +167,66 @@ class Inspector:
         stream = side.stream
         if stream is None:  # the connection began before we looked
             stream = side.stream = StreamStart(sequence)
+            flow.turns = None  # what this side has sent before is not known, or no longer
         ruleset = self.ruleset
         judgement = ACCEPTED
         if not stream.complete and stream.add(sequence, payload):
             judgement = self._scan(ruleset.tcp_stream, stream.prefix, packet, flow, now_s)
+        if ruleset.tcp_by_stream:
+            return judgement
         if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
             later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
-            judgement = Judgement(later.verdict, judgement.detections + later.detections)
+            judgement = _both(judgement, later)
+        if ruleset.tcp_flow.rules and flow.is_beginning and judgement.verdict is Verdict.ACCEPT:
+            judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
         return judgement
+
+    def _follow_segment(
+        self,
+        stream: StreamStart,
+        judgement: Judgement,
+        packet: Packet,
+        sequence: int,
+        flow: Flow,
+        now_s: float,
+    ) -> Judgement:
+        """Judge a segment by the flow's turns, if it brings them on."""
+        if flow.opener is None:  # the connection began before we looked: who knows which turn
+            return judgement
+        turns = flow.turns
+        if turns is None:
+            turns = flow.turns = Turns()
+        from_client = packet.key == flow.opener
+        known = turns.sent(from_client)
+        received = stream.received(sequence, len(packet.payload), packet.payload_len)
+        if received <= known:
+            return judgement
+        turns.add(from_client, received - known, stream.prefix[known : known + HEAD_B])
+        return self._follow(self.ruleset.tcp_flow, judgement, packet, flow, now_s)
 
     def _synchronise(self, packet: Packet, side: Side) -> Side:
         """A SYN says where its side's stream begins; without ACK it begins a connection."""
-        if not packet.flags & ACK and (side.flow.payload_packets or side.flow.dropped):
+        if packet.flags & ACK:
+            if side.flow.opener is None:
+                side.flow.opener = reverse(packet.key)
+        elif side.flow.payload_packets or side.flow.dropped:
             side = self._tcp.start(packet.key)
+        else:
+            side.flow.opener = packet.key
         # Inside a connection a SYN changes nothing for its receiver (RFC 5961, section 4).
         if side.stream is None or not side.stream.prefix:
             side.stream = StreamStart(packet.sequence + 1)
         return side
+
+    def _follow(
+        self, bank: Bank, judgement: Judgement, packet: Packet, flow: Flow, now_s: float
+    ) -> Judgement:
+        """Judge a flow whose turns have grown, after what was found in the packet itself."""
+        found = self._decide(bank, _NO_HITS, b"", packet, flow, now_s)
+        assert flow.turns is not None
+        if flow.turns.over or flow.dropped or flow.reported.issuperset(bank.ids):
+            flow.turns = None
+        return _both(judgement, found)
 
     def _scan(
         self, bank: Bank, payload: bytes, packet: Packet, flow: Flow, now_s: float
@@ -188,28 +254,46 @@ class Inspector:
             source.port,
             destination.port,
             flow.packets,
+            flow.payload_packets,
+            None if flow.opener is None else packet.key == flow.opener,
+            flow.turns or NO_TURNS,
+            partial(self.tags.has, now_s=now_s),
         )
-        detections = tuple(
-            Detection(
-                rule.id,
-                rule.rev,
-                rule.then.action,
-                packet.transport,
-                source,
-                destination,
-                flow.packets,
-                flow.payload_packets,
-            )
-            for rule in bank.decide(hits, context)
-            if rule.id not in flow.reported and self._takes_effect(rule, packet, now_s)
-        )
+        detections = []
+        for rule in bank.decide(hits, context):
+            if rule.id not in flow.reported:
+                if not self._takes_effect(rule, packet, now_s):
+                    continue
+                detections.append(
+                    Detection(
+                        rule.id,
+                        rule.rev,
+                        rule.then.action,
+                        packet.transport,
+                        source,
+                        destination,
+                        flow.packets,
+                        flow.payload_packets,
+                    )
+                )
+            # Also what was told before: as long as it goes on, its tag lasts.
+            self._tag(rule, packet, now_s)
         if not detections:
             return ACCEPTED
         flow.reported |= {detection.signature for detection in detections}
-        if any(detection.action != "log" for detection in detections):
+        if any(detection.action in STOPPING for detection in detections):
             flow.dropped = True
-            return Judgement(Verdict.DROP, detections)
-        return Judgement(Verdict.ACCEPT, detections)
+            return Judgement(Verdict.DROP, tuple(detections))
+        return Judgement(Verdict.ACCEPT, tuple(detections))
+
+    def _tag(self, rule: Rule, packet: Packet, now_s: float) -> None:
+        tag = rule.then.tag
+        if tag is None:
+            return
+        if tag.of != "dst":
+            self.tags.set(packet.source.address, tag.name, now_s + tag.lasts_s)
+        if tag.of != "src":
+            self.tags.set(packet.destination.address, tag.name, now_s + tag.lasts_s)
 
     def _takes_effect(self, rule: Rule, packet: Packet, now_s: float) -> bool:
         threshold = rule.then.threshold
@@ -217,3 +301,10 @@ class Inspector:
             return True
         host = packet.source if threshold.per == "src" else packet.destination
         return self._thresholds.reached(rule.id, host.address, threshold, now_s)
+
+
+def _both(first: Judgement, second: Judgement) -> Judgement:
+    """Two judgements on one packet; the first accepts it."""
+    if not second.detections:
+        return first
+    return Judgement(second.verdict, first.detections + second.detections)

@@ -11,6 +11,7 @@ PREFIX_B = 2048
 MAX_PENDING = 16
 
 _SEQUENCE_SPACE = 1 << 32
+_HALF = _SEQUENCE_SPACE // 2
 
 
 class StreamStart:
@@ -19,11 +20,13 @@ class StreamStart:
     Where segments overlap, what came first stands. Never holds more than PREFIX_B bytes.
     """
 
-    __slots__ = ("_first", "_pending", "prefix")
+    __slots__ = ("_first", "_furthest", "_pending", "_torn", "prefix")
 
     def __init__(self, first_sequence: int) -> None:
         self.prefix = b""
         self._first = first_sequence
+        self._furthest = 0
+        self._torn = False
         # What waits, by its offset in the stream: stretches that do not overlap, in order.
         self._pending: dict[int, bytes] = {}
 
@@ -38,9 +41,8 @@ class StreamStart:
         `sequence` is the segment's first byte's sequence number, modulo 2^32 (RFC 9293).
         """
         known = len(self.prefix)
-        offset = (sequence - self._first) % _SEQUENCE_SPACE
-        if offset >= _SEQUENCE_SPACE // 2:  # before the first byte
-            offset -= _SEQUENCE_SPACE
+        # Less than zero, where it begins before the first byte.
+        offset = (sequence - self._first + _HALF) % _SEQUENCE_SPACE - _HALF
         if offset < known:
             payload = payload[known - offset :]
             offset = known
@@ -54,6 +56,18 @@ class StreamStart:
         else:
             self._pending[offset] = payload
         return len(self.prefix) > known
+
+    def received(self, sequence: int, captured: int, length: int) -> int:
+        """How many bytes have come with this segment, of whose `length` so much was captured.
+
+        In order, for the first PREFIX_B. From there on, or after bytes that were not captured
+        and never will be, nothing that is missing is waited for.
+        """
+        self._torn = self._torn or captured < length
+        offset = (sequence - self._first + _HALF) % _SEQUENCE_SPACE - _HALF
+        self._furthest = max(self._furthest, offset + length)
+        in_order = len(self.prefix)
+        return max(in_order, self._furthest) if self.complete or self._torn else in_order
 
     def _fill(self, offset: int, payload: bytes) -> None:
         """Put a stretch into the gaps between those that wait, and append what now follows."""

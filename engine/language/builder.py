@@ -212,7 +212,10 @@ class Builder:
         return tuple(items)
 
     def term(self, span: Span, items: list[Any]) -> syntax.Term:
-        name = ".".join(step[0] for step in items)
+        # An index on the way is part of the name: `turn(0).size` is `turn(n).size` of 0.
+        *way, (last, _) = items
+        steps = [f"{name}({', '.join('n' * len(index))})" if index else name for name, index in way]
+        name = ".".join([*steps, last])
         arguments = tuple(argument for step in items for argument in step[1])
         return syntax.Term(name=name, arguments=arguments, span=span)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Source, Span, nearest
-from engine.language.vocabulary import Type, Vocabulary
+from engine.language.vocabulary import Field, Type, Vocabulary
 
 # Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
 MAX_OFFSET_B = 32767
@@ -17,11 +17,12 @@ def check(
     condition: syntax.Expression,
     *,
     transport: str,
+    inspect: str,
     vocabulary: Vocabulary,
     source: Source,
 ) -> list[Diagnostic]:
     """Every mistake in one signature's patterns and condition, and what looks wasteful."""
-    checker = _Checker(patterns, transport, vocabulary, source)
+    checker = _Checker(patterns, transport, inspect, vocabulary, source)
     checker.check(condition)
     return checker.diagnostics
 
@@ -82,12 +83,14 @@ class _Checker:
         self,
         patterns: Sequence[syntax.Pattern],
         transport: str,
+        inspect: str,
         vocabulary: Vocabulary,
         source: Source,
     ) -> None:
         self.diagnostics: list[Diagnostic] = []
         self._patterns = patterns
         self._transport = transport
+        self._inspect = inspect
         self._vocabulary = vocabulary
         self._source = source
         self._used: set[str] = set()
@@ -169,6 +172,9 @@ class _Checker:
             where = " and ".join(sorted(field.transports))
             hint = f"the transport of this signature is {self._transport}"
             self._report("S012", f"`{term.name}` is for {where} alone", term.span, hint)
+        elif self._inspect not in field.inspects:
+            message, hint = self._out_of_place(field)
+            self._report("S012", message, term.span, hint)
         if len(term.arguments) != len(field.parameters):
             self._report(
                 "S014",
@@ -179,7 +185,32 @@ class _Checker:
         else:
             for argument, (_, wanted) in zip(term.arguments, field.parameters, strict=True):
                 self._expect(argument, wanted)
+            if field.index_below is not None:
+                self._indexed(term, field.index_below, field)
         return field.type
+
+    def _out_of_place(self, field: Field) -> tuple[str, str]:
+        """Why a field is not for this kind of inspection, and what is."""
+        if self._inspect == "flow":
+            message = f"`{field.name}` reads one buffer, and a flow has none"
+            turned = self._vocabulary.get(f"turn(n).{field.name}")
+            return message, f"write `{turned.signature}`" if turned else "read its turns"
+        return f"`{field.name}` is for signatures of flows", "say `inspect: flow` in `scope`"
+
+    def _indexed(self, term: syntax.Term, below: int, field: Field) -> None:
+        """Check what is said of `turn(n)`: which one, and how far into it."""
+        index, *where = (constant(argument) for argument in term.arguments)
+        place = term.arguments[0].span
+        if index is None:
+            self._report("S015", "which turn must be a constant", place)
+        elif not 0 <= index < below:
+            self._report("S016", f"`{field.signature}` is known of turns 0 to {below - 1}", place)
+        offset, length = (*where, 1, 1)[:2]
+        if field.reach_b is None or offset is None or length is None:
+            return
+        if not 0 <= offset <= field.reach_b - max(1, length):
+            message = f"of a turn the first {field.reach_b} bytes are kept"
+            self._report("S016", message, term.span)
 
     def _comparison(self, comparison: syntax.Comparison) -> None:
         left, right = self._type(comparison.left), self._type(comparison.right)

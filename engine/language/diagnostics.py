@@ -46,6 +46,7 @@ CODES: dict[str, str] = {
     "S021": "a test of the signature fails",
     "S022": "a signature needs a test that matches and a look-alike that does not",
     "S023": "too long or too deeply nested",
+    "S030": "a tag that no signature sets",
     "S101": "a pattern is never used",
     "S102": "a weak trigger: Python runs for many innocent packets",
 }

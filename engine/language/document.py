@@ -37,11 +37,18 @@ _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class SignatureTest:
-    """A payload and whether it must match; `span` is where the test stands."""
+    """What a signature is tried on, and whether it must match; `span` is where that stands.
+
+    Either one `payload`, or a flow: its `turns`, the client's first, then each side's in turn.
+    The tags are those that the first sender and the other side bear.
+    """
 
     payload: bytes
     must_match: bool
     span: Span = field(compare=False, repr=False)
+    turns: tuple[bytes, ...] = ()
+    source_tags: frozenset[str] = frozenset()
+    destination_tags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +177,7 @@ class _Document:
             return None
         default = "stream" if form.scope.transport == "tcp" else "packet"
         inspect = form.scope.inspect or default
-        if (form.scope.transport, inspect) == ("udp", "stream"):
-            span = _span(self._node("scope", "inspect"))
-            self._report("S006", "udp has no streams", span, "use `inspect: packet`")
+        self._check_together(form, inspect)
         return Signature(
             id=form.id,
             rev=form.rev,
@@ -181,7 +186,8 @@ class _Document:
             inspect=inspect,
             patterns=patterns,
             condition=condition,
-            always=form.prefilter == "none",
+            # A flow has no bytes in one piece that could be matched first.
+            always=form.prefilter == "none" or inspect == "flow",
             then=form.then,
             tests=tests,
             source=self._source,
@@ -190,6 +196,20 @@ class _Document:
 
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
         self.diagnostics.append(Diagnostic(code, message, self._source, span, hint))
+
+    def _check_together(self, form: SignatureForm, inspect: str) -> None:
+        """Report keys that are right each by itself, and not beside each other."""
+        if (form.scope.transport, inspect) == ("udp", "stream"):
+            span = _span(self._node("scope", "inspect"))
+            self._report("S006", "udp has no streams", span, "use `inspect: packet`")
+        if inspect == "flow" and form.patterns:
+            message = "patterns need one buffer, and a flow has none"
+            hint = "read its turns: `turn(0).text(0, 4)`"
+            self._report("S006", message, self._key_span("patterns"), hint)
+        if form.then.action == "tag" and form.then.tag is None:
+            hint = "add `tag: {name: ..., of: src, for: 10m}`"
+            span = _span(self._node("then", "action"))
+            self._report("S005", "`tag` is missing: the action is to set it", span, hint)
 
     def _values(self, node: yaml.Node) -> Any:
         """Plain values from nodes; duplicate and non-text keys are reported."""
@@ -253,6 +273,11 @@ class _Document:
             case "model_type":
                 hint = "write `{key: value, ...}`"
                 self._report("S006", f"{name}: a mapping is needed", _span(self._node(*path)), hint)
+            case "too_short" | "too_long" as which:
+                bound = "at least" if which == "too_short" else "at most"
+                limit = problem["ctx"]["min_length" if which == "too_short" else "max_length"]
+                message = f"{name}: {bound} {limit} of them"
+                self._report("S006", message, _span(self._node(*path)))
             case _:
                 message = message[:1].lower() + message[1:]
                 self._report("S006", f"{name}: {message}", _span(self._node(*path)))
@@ -289,15 +314,39 @@ class _Document:
 
     def _tests(self, form: SignatureForm) -> Iterator[SignatureTest]:
         for index, test in enumerate(form.tests):
-            node = self._node("tests", index, "payload")
-            quoted = 1 if isinstance(node, yaml.ScalarNode) and node.style else 0
-            line, column = node.start_mark.line + 1, node.start_mark.column + 1 + quoted
-            fragment = Fragment(self._source, test.payload, line, column)
-            # Only where YAML left the text as it is written are places in it places in the file.
-            as_written = self._source.line(line)[column - 1 :].startswith(test.payload)
-            payload = self._parsed(read_payload, fragment, None if as_written else _span(node))
-            if payload is not None:
-                yield SignatureTest(payload, test.expect == "match", _span(node))
+            node = self._node("tests", index)
+            if (test.payload is None) is (test.turns is None):
+                wrong = "no `payload`" if test.payload is None else "both `payload` and `turns`"
+                hint = "write `payload: ...`, or `turns: [...]` for a flow"
+                message = f"`tests`, number {index + 1}, has {wrong}"
+                self._report("S005", message, _span(node), hint)
+                continue
+            if test.turns is None:
+                node = self._node("tests", index, "payload")
+                payloads = [self._payload(test.payload or "", node)]
+            else:
+                payloads = [
+                    self._payload(text, self._node("tests", index, "turns", number))
+                    for number, text in enumerate(test.turns)
+                ]
+            if None not in payloads:
+                yield SignatureTest(
+                    payload=payloads[0],
+                    must_match=test.expect == "match",
+                    span=_span(node),
+                    turns=() if test.turns is None else tuple(payloads),
+                    source_tags=frozenset(test.tagged.src),
+                    destination_tags=frozenset(test.tagged.dst),
+                )
+
+    def _payload(self, text: str, node: yaml.Node) -> Any:
+        """The bytes of a test's payload; None after a mistake."""
+        quoted = 1 if isinstance(node, yaml.ScalarNode) and node.style else 0
+        line, column = node.start_mark.line + 1, node.start_mark.column + 1 + quoted
+        fragment = Fragment(self._source, text, line, column)
+        # Only where YAML left the text as it is written are places in it places in the file.
+        as_written = self._source.line(line)[column - 1 :].startswith(text)
+        return self._parsed(read_payload, fragment, None if as_written else _span(node))
 
     def _parsed(self, parse: Any, fragment: Fragment, place: Span | None = None) -> Any:
         """What `parse` makes of a text; None after a mistake, put at `place` if there is one."""
@@ -318,4 +367,4 @@ def _known_keys(path: Sequence[str | int]) -> list[str]:
             for argument in getattr(model, "__args__", ()):
                 if isinstance(argument, type) and issubclass(argument, pydantic.BaseModel):
                     model = argument
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

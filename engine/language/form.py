@@ -36,6 +36,15 @@ def _dotted(value: str) -> str:
     return value
 
 
+_TAG = r"^[a-z0-9][a-z0-9-]*$"
+
+
+def _plain(value: str) -> str:
+    if not re.fullmatch(_TAG, value):
+        raise ValueError("a tag is a word of a-z, 0-9 and `-`")
+    return value
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -44,10 +53,10 @@ class Scope(_Form):
     """Which packets a signature looks at."""
 
     transport: Literal["tcp", "udp"]
-    inspect: Literal["stream", "packet"] | None = Field(
+    inspect: Literal["stream", "packet", "flow"] | None = Field(
         None,
         description="stream: the reassembled start of each TCP direction (tcp's default); "
-        "packet: each payload by itself (udp's)",
+        "packet: each payload by itself (udp's); flow: the turns of both sides",
     )
 
 
@@ -59,20 +68,51 @@ class Threshold(_Form):
     within: Seconds
 
 
+class Tag(_Form):
+    """A mark on one or both hosts of the packet that matched; conditions ask for it."""
+
+    name: Annotated[str, AfterValidator(_plain)] = Field(
+        max_length=40, json_schema_extra={"pattern": _TAG}
+    )
+    of: Literal["src", "dst", "both"]
+    lasts_s: Seconds = Field(alias="for")
+
+
+Action = Literal["block", "drop", "log", "tag"]
+# What stops traffic; the others only take note.
+STOPPING: frozenset[Action] = frozenset({"block", "drop"})
+
+
 class Then(_Form):
     """What follows a match."""
 
-    action: Literal["block", "drop", "log"] = Field(
-        description="block: drop the flow and ban its source; drop: drop the flow; log: only say so"
+    action: Action = Field(
+        description="block: drop the flow and ban its source; drop: drop the flow; "
+        "log: only say so; tag: only set the tag"
     )
     threshold: Threshold | None = None
+    tag: Tag | None = None
+
+
+class TaggedForm(_Form):
+    """Tags that a test begins with: of who sends the first payload, and of the other."""
+
+    src: list[str] = []
+    dst: list[str] = []
 
 
 class TestForm(_Form):
-    """A payload, and whether the signature must match it (thresholds aside)."""
+    """A payload or a flow, and whether the signature must match it (thresholds aside)."""
 
     expect: Literal["match", "no match"]
-    payload: str
+    payload: str | None = None
+    turns: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="payloads of a flow, the client's first, then each side's in turn",
+    )
+    tagged: TaggedForm = TaggedForm()
     note: str = ""
 
 

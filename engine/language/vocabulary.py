@@ -21,29 +21,44 @@ class Type(StrEnum):
     ADDRESS = "an address"
 
 
+# What a signature can look at (`scope.inspect`).
+EVERY_INSPECT = frozenset({"stream", "packet", "flow"})
+_ONE_BUFFER = EVERY_INSPECT - {"flow"}
+
+Parameters = tuple[tuple[str, Type], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A name a condition can use.
 
     `read(context, *arguments)` gives the value, or None when the packet does not have it
     (a read past the end, a view of another protocol): unknown, in the language's logic.
-    `certain` fields are never unknown. `transports` limits where the name makes sense.
+    `certain` fields are never unknown. `transports` and `inspects` limit where the name makes
+    sense: bytes, where there is one buffer to read them from, and so on.
+
+    A name such as `turn(n).size` has its first parameter inside: a constant under
+    `index_below`. Of what it reads, `reach_b` bytes are kept.
     """
 
     name: str
     type: Type
     doc: str
     read: Callable[..., Any]
-    parameters: tuple[tuple[str, Type], ...] = ()
+    parameters: Parameters = ()
     certain: bool = False
     transports: frozenset[str] = frozenset({"tcp", "udp"})
+    inspects: frozenset[str] = _ONE_BUFFER
+    index_below: int | None = None
+    reach_b: int | None = None
 
     @property
     def signature(self) -> str:
-        """How it is written: `size`, `u16(offset)`."""
-        if not self.parameters:
+        """How it is written: `size`, `u16(offset)`, `turn(n).u16(offset)`."""
+        following = self.parameters[0 if self.index_below is None else 1 :]
+        if not following:
             return self.name
-        return f"{self.name}({', '.join(name for name, _ in self.parameters)})"
+        return f"{self.name}({', '.join(name for name, _ in following)})"
 
 
 Vocabulary = Mapping[str, Field]

@@ -12,8 +12,16 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.inspect.inspector import Detection
+from engine.language.form import STOPPING, Action
 
 _log = logging.getLogger(__name__)
+
+_CONSEQUENCE: dict[Action, str] = {
+    "block": "dropped",
+    "drop": "dropped",
+    "log": "only logged",
+    "tag": "tagged",
+}
 
 
 class Events:
@@ -31,15 +39,20 @@ class Events:
             raise InputError(f"cannot write the detection log: {error}") from error
 
     def detected(self, detection: Detection, banned: Sequence[bytes]) -> None:
-        """Report one detection and the addresses it has banned."""
+        """Report one detection and the addresses it has banned.
+
+        One that only sets a tag is counted, and told at the level DEBUG alone.
+        """
         self.by_signature[detection.signature] += 1
         addresses = [str(ip_address(address)) for address in banned]
-        consequence = "only logged" if detection.action == "log" else "dropped"
-        if self._monitor_only:
+        consequence = _CONSEQUENCE[detection.action]
+        if self._monitor_only and detection.action in STOPPING:
             consequence = f"not enforced (monitor only, action {detection.action})"
         elif addresses:
             consequence += f", banned {', '.join(addresses)}"
-        _log.info(
+        only_tagged = detection.action == "tag"
+        _log.log(
+            logging.DEBUG if only_tagged else logging.INFO,
             "%s: %s %s -> %s, packet %d of the flow: %s",
             detection.signature,
             detection.transport,
@@ -48,7 +61,7 @@ class Events:
             detection.flow_packet,
             consequence,
         )
-        if self._file is not None:
+        if self._file is not None and not only_tagged:
             self._append(detection, addresses)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from engine.compiler.ruleset import RuleSet
 from engine.inspect.inspector import Inspector
 from engine.language.diagnostics import SignatureError
+from engine.selftest import self_test
 from engine.signatures import load
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 def build_tested(directory: Path) -> RuleSet:
     """Compile a folder and run its signatures' tests. Raises SignatureError."""
     ruleset = load(directory)
-    if failures := ruleset.self_test():
+    if failures := self_test(ruleset):
         raise SignatureError(failures)
     return ruleset
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
 from engine.language.diagnostics import Diagnostic
+from engine.selftest import self_test
 from engine.signatures import load
 from engine.sigtest.coverage import Coverage
 from engine.sigtest.profile import Profile, profile_capture
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     manifest = Manifest(options.truth) if options.truth else None
     labels = {path: manifest.labels_of(path) for path in captures} if manifest else {}
     ruleset = load(options.signatures)
-    failures = ruleset.self_test()
+    failures = self_test(ruleset)
     for failure in failures:
         print(failure, file=sys.stderr)
 

@@ -10,6 +10,7 @@ from engine.compiler.ruleset import Bank, RuleSet
 from engine.fields import Context
 from engine.language.diagnostics import SignatureError
 from engine.paths import shipped_signatures
+from engine.selftest import self_test
 from engine.signatures import load
 from tests.compiler.conditions import payloads
 from tests.compiler.written import signature
@@ -103,5 +104,5 @@ def test_pickling_changes_no_decision(payload: bytes) -> None:
 def test_the_copy_decides_something() -> None:
     ids = {i for p in EXAMPLES for bank in (COPY.udp, COPY.tcp_stream) for i in found(bank, p)}
     assert ids == {s.id for s in SHIPPED.signatures}
-    assert COPY.self_test() == []
+    assert self_test(COPY) == []
     assert [r.then for r in COPY.udp.rules] == [r.then for r in SHIPPED.udp.rules]

@@ -37,6 +37,7 @@ def checked(when: str, named: str = "", transport: str = "udp") -> list[Diagnost
         patterns(named),
         condition(when),
         transport=transport,
+        inspect="packet" if transport == "udp" else "stream",
         vocabulary=VOCABULARY,
         source=Source(Path("a.yaml"), when),
     )

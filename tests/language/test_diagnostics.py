@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.language.diagnostics import CODES, Diagnostic, SignatureError, Source, Span, nearest
+from engine.selftest import self_test
 from engine.signatures import load
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -24,7 +25,7 @@ def told(folder: Path) -> list[Diagnostic]:
         ruleset = load(folder)
     except SignatureError as error:
         return list(error.diagnostics)
-    return [*ruleset.warnings, *ruleset.self_test()]
+    return [*ruleset.warnings, *self_test(ruleset)]
 
 
 @pytest.mark.parametrize("name", MISTAKES)
