@@ -138,9 +138,10 @@ class RuleSet:
             raise SignatureError(diagnostics)
         self.signatures = tuple(signatures)
         self.warnings = tuple(diagnostics)
-        self._take(banks)
+        self._hold(banks)
 
-    def _take(self, banks: Mapping[tuple[str, str], Bank]) -> None:
+    def _hold(self, banks: Mapping[tuple[str, str], Bank]) -> None:
+        self._banks = banks
         self.udp = banks["udp", "packet"]
         self.tcp_stream = banks["tcp", "stream"]
         self.tcp_packet = banks["tcp", "packet"]
@@ -148,17 +149,16 @@ class RuleSet:
         self.tcp_flow = banks["tcp", "flow"]
         self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
         self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
-        self._banks = banks
-
-    def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
-        """A copy with every bank changed: how tools watch the rules at work."""
-        other = copy.copy(self)
-        other._take({kind: change(bank) for kind, bank in self._banks.items()})
-        return other
 
     def bank_of(self, signature: Signature) -> Bank:
         """The rules among which a signature's is."""
         return self._banks[signature.transport, signature.inspect]
+
+    def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
+        """A copy with every bank changed: how tools watch the rules at work."""
+        other = copy.copy(self)
+        other._hold({kind: change(bank) for kind, bank in self._banks.items()})
+        return other
 
 
 def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
