@@ -53,6 +53,28 @@ def test_examples_are_switched_off() -> None:
     assert len({s.id.split(".")[1] for s in examples.disabled}) >= 4
 
 
+def test_a_single_file_is_loaded_alone() -> None:
+    text = SHIPPED[0]
+    with folder(text, text, b"id: [") as path:
+        alone = load(path / "0.yaml")
+        assert {signature.source.path for signature in alone.signatures} == {path / "0.yaml"}
+        with pytest.raises(SignatureError):  # the others are broken, and share its ids
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("0.yaml", "no signature in `.*0.yaml`: it is empty"),
+        ("", "no signature in `.*`: every file is empty"),
+        ("9.yaml", "there is no signature file or folder `.*9.yaml`"),
+    ],
+)
+def test_nothing_to_load(name: str, said: str) -> None:
+    with folder(b"") as path, pytest.raises(SignatureError, match=said):
+        load(path / name)
+
+
 # --- any bytes
 
 _lines = [line for data in SHIPPED for line in data.splitlines(keepends=True)]

@@ -64,11 +64,15 @@ class Bank:
 
     `database.scan(payload)` gives the ids of the expressions that match: none, for innocent
     packets. When there are some, or when `needs_every_packet` because a rule has no trigger,
-    `decide` must run.
+    `decide` must run. `beyond_triggers`: something is to be done where none matched, here or for
+    the flow.
     """
 
-    def __init__(self, plans: Sequence[_Plan]) -> None:
-        """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
+    def __init__(self, plans: Sequence[_Plan], *, followed: bool) -> None:
+        """Compile; `followed` says whether there are rules for the flows of these buffers.
+
+        Raises ExpressionError; its positions count in `expressions(plans)`.
+        """
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
         self.database = Database(expressions)
@@ -89,6 +93,7 @@ class Bank:
         self.rules = tuple(rules)
         self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
+        self.beyond_triggers = self.needs_every_packet or followed
 
     @staticmethod
     def expressions(plans: Sequence[_Plan]) -> list[HsExpression]:
@@ -121,10 +126,9 @@ class RuleSet:
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
     direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
-    turns of flows. With `udp_by_trigger` nothing is done for a datagram in which no trigger
-    matched; with `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment. All
-    hold the enabled signatures only; the `disabled` ones are compiled into banks of their own,
-    where their tests run.
+    turns of flows. With `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
+    All hold the enabled signatures only; the `disabled` ones are compiled into banks of their
+    own, where their tests run.
     """
 
     def __init__(
@@ -144,7 +148,12 @@ class RuleSet:
             plan = _plan(signature, diagnostics)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
-        banks = {kind: _bank(of_kind, diagnostics) for kind, of_kind in plans.items()}
+        banks = {
+            (transport, inspect, enabled): _bank(
+                of_kind, diagnostics, followed=bool(plans[transport, "flow", enabled])
+            )
+            for (transport, inspect, enabled), of_kind in plans.items()
+        }
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(s for s in signatures if s.enabled)
@@ -159,7 +168,6 @@ class RuleSet:
         self.tcp_packet = banks["tcp", "packet", True]
         self.udp_flow = banks["udp", "flow", True]
         self.tcp_flow = banks["tcp", "flow", True]
-        self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
         self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
 
     def bank_of(self, signature: Signature) -> Bank:
@@ -234,9 +242,9 @@ def _is_alternative(condition: syntax.Expression) -> bool:
             return False
 
 
-def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic]) -> Bank:
+def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic], *, followed: bool) -> Bank:
     try:
-        return Bank(plans)
+        return Bank(plans, followed=followed)
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         for position, reason in error.reasons.items():
@@ -246,7 +254,7 @@ def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic]) -> Bank:
                 for plan in plans
                 if expression in plan.expressions
             )
-        return Bank([])
+        return Bank([], followed=followed)
 
 
 def _refused(plan: _Plan, expression: HsExpression, reason: str) -> Diagnostic:

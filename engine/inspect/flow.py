@@ -15,7 +15,7 @@ class Flow:
     `dropped`: a signature has decided it; every later packet goes the same way.
     `opener`: the key of the direction that opened it, None where that was not seen.
     `reported`: ids of signatures that have been detected in it already.
-    `turns`: how it began, while signatures follow it.
+    `turns`: how it began, from its first payload on for as long as signatures follow it.
     """
 
     __slots__ = ("dropped", "opener", "packets", "payload_packets", "reported", "turns")
@@ -27,11 +27,6 @@ class Flow:
         self.opener = opener
         self.reported: frozenset[str] = frozenset()
         self.turns: Turns | None = None
-
-    @property
-    def is_beginning(self) -> bool:
-        """Whether its turns can be told: from the first payload, until they are let go."""
-        return self.turns is not None or self.payload_packets == 1
 
 
 class Side:

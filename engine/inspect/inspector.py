@@ -100,12 +100,12 @@ class Inspector:
             if not payload:
                 return ACCEPTED
             flow.payload_packets += 1
-            ruleset = self.ruleset
-            hits = ruleset.udp.database.scan(payload)
+            bank = self.ruleset.udp
+            hits = bank.database.scan(payload)
             if not hits and (
-                ruleset.udp_by_trigger
-                # Of what needs no trigger, only turns: and those have been told.
-                or (not ruleset.udp.needs_every_packet and not flow.is_beginning)
+                not bank.beyond_triggers
+                # Signatures of flows alone need none, and this one is past its first turns.
+                or (flow.turns is None and flow.payload_packets > 1 and not bank.needs_every_packet)
             ):
                 return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
@@ -136,9 +136,11 @@ class Inspector:
         judgement = ACCEPTED
         if hits or ruleset.udp.needs_every_packet:
             judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
-        if ruleset.udp_flow.rules and flow.is_beginning and judgement.verdict is Verdict.ACCEPT:
+        if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
             turns = flow.turns
             if turns is None:
+                if flow.payload_packets > 1:
+                    return judgement
                 turns = flow.turns = Turns()
             turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
             judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, now_s)
@@ -170,15 +172,21 @@ class Inspector:
             flow.turns = None  # what this side has sent before is not known, or no longer
         ruleset = self.ruleset
         judgement = ACCEPTED
-        if not stream.complete and stream.add(sequence, payload):
+        grew = not stream.complete and stream.add(sequence, payload)
+        if grew:
             judgement = self._scan(ruleset.tcp_stream, stream.prefix, packet, flow, now_s)
-        if ruleset.tcp_by_stream:
-            return judgement
-        if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
-            later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
-            judgement = _both(judgement, later)
-        if ruleset.tcp_flow.rules and flow.is_beginning and judgement.verdict is Verdict.ACCEPT:
-            judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
+        if not ruleset.tcp_by_stream:
+            if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
+                later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
+                judgement = _both(judgement, later)
+            if (
+                ruleset.tcp_flow.rules
+                and (flow.turns is not None or flow.payload_packets == 1)
+                and judgement.verdict is Verdict.ACCEPT
+            ):
+                judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
+        if grew and stream.complete:
+            stream.release()
         return judgement
 
     def _follow_segment(
@@ -214,7 +222,7 @@ class Inspector:
         else:
             side.flow.opener = packet.key
         # Inside a connection a SYN changes nothing for its receiver (RFC 5961, section 4).
-        if side.stream is None or not side.stream.prefix:
+        if side.stream is None or not side.stream.begun:
             side.stream = StreamStart(packet.sequence + 1)
         return side
 
@@ -246,16 +254,17 @@ class Inspector:
         now_s: float,
     ) -> Judgement:
         """Something matched: ask the rules behind it. Rare, so clarity comes first here."""
-        source, destination = packet.source, packet.destination
+        key = packet.key
+        width = len(key) // 2 - 2
         context = Context(
             payload,
-            source.address,
-            destination.address,
-            source.port,
-            destination.port,
+            key[:width],
+            key[width:-4],
+            key[-4] << 8 | key[-3],
+            key[-2] << 8 | key[-1],
             flow.packets,
             flow.payload_packets,
-            None if flow.opener is None else packet.key == flow.opener,
+            None if flow.opener is None else key == flow.opener,
             flow.turns or NO_TURNS,
             partial(self.tags.has, now_s=now_s),
         )
@@ -270,8 +279,8 @@ class Inspector:
                         rule.rev,
                         rule.then.action,
                         packet.transport,
-                        source,
-                        destination,
+                        packet.source,
+                        packet.destination,
                         flow.packets,
                         flow.payload_packets,
                     )

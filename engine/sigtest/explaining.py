@@ -149,13 +149,16 @@ def _print_decision(
         head.append("no match", "bold red")
     closest = "" if decision.matched or flow.payload_packets == 1 else ", the closest"
     head.append(f"  {signature.id}", "bold")
-    head.append(
-        f"  in packet {decision.payload_index}{closest}: "
-        f"{decision.source} -> {decision.destination}, {count(decision.size, 'byte')}"
-    )
+    ends = f"{decision.source} -> {decision.destination}"
+    size = "" if decision.size is None else f", {count(decision.size, 'byte')}"
+    head.append(f"  in packet {decision.payload_index}{closest}: {ends}{size}")
     console.print(head)
-    if decision.matched and signature.id not in flow.signatures:
-        console.print(f"    {_held_back(signature)}")
+    threshold = signature.then.threshold
+    if decision.matched and threshold is not None and signature.id not in flow.signatures:
+        console.print(
+            f"    without effect: its threshold of {threshold.count} within "
+            f"{threshold.within} s from one {threshold.per} was not reached"
+        )
     terms = list(_terms(decision.evaluation))
     span = signature.condition.span
     margin = len(str(span.end_line))
@@ -176,16 +179,6 @@ def _print_decision(
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
-
-
-def _held_back(signature: Signature) -> str:
-    threshold = signature.then.threshold
-    if threshold is None:
-        return "without effect: it had been reported already"
-    return (
-        f"without effect: its threshold of {threshold.count} within {threshold.within} s "
-        f"from one {threshold.per} was not reached"
-    )
 
 
 def _terms(evaluation: Evaluation) -> Iterator[Evaluation]:

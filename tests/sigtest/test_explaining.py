@@ -94,6 +94,33 @@ def test_streams_are_explained_as_they_grow(lab: Path, tmp_path: Path) -> None:
     ]
 
 
+TURNS = """\
+id: lab.turns
+title: Turns
+scope: {transport: udp, inspect: flow}
+prefilter: none
+when: |
+  turn(0).size == 3 and turn(1).size in 4..9 and turn(2).u8(0) == 7
+then: {action: drop}
+tests:
+  - {expect: match, turns: ['"one"', '"four"', 'u8(7)']}
+  - {expect: no match, turns: ['"one"', '"two"', 'u8(7)']}
+"""
+
+
+def test_turns_are_explained_as_they_come(tmp_path: Path) -> None:
+    folder = signatures(tmp_path / "signatures", TURNS)
+    path = capture(tmp_path / "a.pcap", datagram(b"one"), answer(b"four"))
+    done = sigtest("--explain", "--signatures", folder, path)
+    assert "in packet 1, the closest: 10.0.0.2:7000 -> 10.0.0.1:1000\n" in done.stdout
+    assert "turn(1).size in 4..9  turn(1).size = 4\n" in done.stdout
+    assert "unknown turn(2).u8(0) == 7    turn(2).u8(0): turn 2 has not begun\n" in done.stdout
+    capture(path, datagram(b"one"), answer(b"four"), datagram(b"\7"))
+    ((flow,), _) = as_json("--explain", "--signatures", folder, path)
+    (turns,) = flow["explanations"]
+    assert (turns["matched"], turns["payload_index"], turns["size"]) == (True, 2, None)
+
+
 def test_places_in_the_file(lab: Path, tmp_path: Path) -> None:
     path = capture(tmp_path / "a.pcap", datagram(GOOD))
     ((flow,), _) = as_json("--explain", "--signatures", lab, path)
