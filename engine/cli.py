@@ -160,9 +160,11 @@ def _check(options: argparse.Namespace) -> int:
         if diagnostics:
             print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
-            tests = sum(len(s.tests) for s in ruleset.signatures)
-            found = len(ruleset.signatures)
-            print(f"{found} signature{'s' * (found != 1)}, {tests} tests: all well")
+            signatures = (*ruleset.signatures, *ruleset.disabled)
+            tests = sum(len(s.tests) for s in signatures)
+            found = f"{len(signatures)} signature{'s' * (len(signatures) != 1)}"
+            off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
+            print(f"{found}{off}, {tests} tests: all well")
     return 2 if ruleset is None else int(failed)
 
 

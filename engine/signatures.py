@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
@@ -22,8 +23,10 @@ MAX_FILE_B = 1024 * 1024
 _START = Span(1, 1, 1, 2)
 
 
-def load(place: Path) -> RuleSet:
+def load(place: Path, *, enable_all: bool = False) -> RuleSet:
     """Compile a signature file, or every `*.yaml` below a folder.
+
+    With `enable_all` the signatures that say `enabled: false` judge packets like the others.
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
     RuleSet; the signatures' own tests are not run here (`engine.selftest`).
@@ -51,6 +54,8 @@ def load(place: Path) -> RuleSet:
     if not signatures:
         what = "every file" if place.is_dir() else "it"
         raise _refused(place, f"no signature in `{place}`: {what} is empty")
+    if enable_all:
+        signatures = [replace(signature, enabled=True) for signature in signatures]
     return RuleSet(signatures, warnings=diagnostics)
 
 
