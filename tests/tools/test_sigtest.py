@@ -225,7 +225,7 @@ patterns: |
   $nothing = "nothing of the kind"
 when: |
   $nothing at 0
-then: {action: log}
+then: {action: drop}
 tests:
   - {expect: match, payload: '"nothing of the kind"'}
   - {expect: no match, payload: '"something"'}
