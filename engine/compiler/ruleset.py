@@ -149,10 +149,8 @@ class RuleSet:
             if plan is not None:
                 plans[_kind(signature)].append(plan)
         banks = {
-            (transport, inspect, enabled): _bank(
-                of_kind, diagnostics, followed=bool(plans[transport, "flow", enabled])
-            )
-            for (transport, inspect, enabled), of_kind in plans.items()
+            kind: _bank(of_kind, diagnostics, followed=bool(plans[kind[0], "flow", kind[2]]))
+            for kind, of_kind in plans.items()
         }
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
