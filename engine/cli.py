@@ -95,7 +95,12 @@ def _add_check(commands: Any) -> None:
         "check", help="check signature files and run their tests", description=_check.__doc__
     )
     check.add_argument(
-        "directory", nargs="?", type=Path, default=shipped_signatures(), metavar="DIR"
+        "place",
+        nargs="?",
+        type=Path,
+        default=shipped_signatures(),
+        metavar="PATH",
+        help="a folder, or one file in it (default: the signatures that btblocker ships)",
     )
     check.add_argument("--json", action="store_true", help="diagnostics for editors and scripts")
     check.set_defaults(command=_check)
@@ -141,10 +146,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Check every signature file in a folder and run the signatures' own tests."""
+    """Check a signature file, or all in a folder, and run the signatures' own tests."""
     ruleset = None
     try:
-        ruleset = load(options.directory)
+        ruleset = load(options.place)
         diagnostics = [*ruleset.warnings, *self_test(ruleset)]
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
@@ -155,8 +160,11 @@ def _check(options: argparse.Namespace) -> int:
         if diagnostics:
             print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
-            tests = sum(len(s.tests) for s in ruleset.signatures)
-            print(f"{len(ruleset.signatures)} signatures, {tests} tests: all well")
+            signatures = (*ruleset.signatures, *ruleset.disabled)
+            tests = sum(len(s.tests) for s in signatures)
+            found = f"{len(signatures)} signature{'s' * (len(signatures) != 1)}"
+            off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
+            print(f"{found}{off}, {tests} tests: all well")
     return 2 if ruleset is None else int(failed)
 
 

@@ -1,7 +1,8 @@
-"""From a folder of signature files to a RuleSet."""
+"""From a folder of signature files, or one of them, to a RuleSet."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
@@ -22,14 +23,16 @@ MAX_FILE_B = 1024 * 1024
 _START = Span(1, 1, 1, 2)
 
 
-def load(directory: Path) -> RuleSet:
-    """Compile every `*.yaml` below `directory`.
+def load(place: Path, *, enable_all: bool = False) -> RuleSet:
+    """Compile a signature file, or every `*.yaml` below a folder.
+
+    With `enable_all` the signatures that say `enabled: false` judge packets like the others.
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
     RuleSet; the signatures' own tests are not run here (`engine.selftest`).
     """
     signatures: list[Signature] = []
-    sources, diagnostics = _sources(directory)
+    sources, diagnostics = _sources(place)
     for source in sources:
         found, mistakes = read(source)
         diagnostics += mistakes
@@ -49,17 +52,28 @@ def load(directory: Path) -> RuleSet:
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
     if not signatures:
-        raise _refused(directory, f"no signature in `{directory}`: every file is empty")
+        what = "every file" if place.is_dir() else "it"
+        raise _refused(place, f"no signature in `{place}`: {what} is empty")
+    if enable_all:
+        signatures = [replace(signature, enabled=True) for signature in signatures]
     return RuleSet(signatures, warnings=diagnostics)
 
 
-def _sources(directory: Path) -> tuple[list[Source], list[Diagnostic]]:
-    """The files that can be read, and what is wrong with the others."""
-    if not directory.is_dir():
-        raise _refused(directory, f"there is no signature folder `{directory}`")
-    paths = sorted(path for path in directory.rglob("*.yaml") if path.is_file())
+def _paths(place: Path) -> list[Path]:
+    """The file, or those in the folder."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise _refused(place, f"there is no signature file or folder `{place}`")
+    paths = sorted(path for path in place.rglob("*.yaml") if path.is_file())
     if not paths:
-        raise _refused(directory, f"no `*.yaml` file in `{directory}`")
+        raise _refused(place, f"no `*.yaml` file in `{place}`")
+    return paths
+
+
+def _sources(place: Path) -> tuple[list[Source], list[Diagnostic]]:
+    """The files that can be read, and what is wrong with the others."""
+    paths = _paths(place)
     sources: list[Source] = []
     refused: list[Diagnostic] = []
     for path in paths:

@@ -1,7 +1,8 @@
 """Tries a RuleSet on captures: what the daemon would say about each flow.
 
 Packets go through the inspector that the daemon uses, with the capture's own
-clock, and each capture meets a fresh inspector.
+clock, and each capture meets a fresh inspector. They are decoded here, once: flows are
+reported by what the headers say, whether anything is detected in them or not.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
-from engine.inspect.inspector import Inspector
-from engine.inspect.packet import decode, reverse
+from engine.inspect.inspector import Detection, Inspector
+from engine.inspect.packet import Packet, decode, reverse
 from engine.language.form import STOPPING
 from engine.sources.capture import Capture, looks_like_capture
 from engine.truth import FlowKey
+
+T = TypeVar("T")
 
 _SUFFIXES: Final = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
 _STRENGTH: Final = {None: 0, "tag": 1, "log": 2, "drop": 3, "block": 4}
@@ -46,6 +49,16 @@ class FlowTrial:
     def detected(self) -> bool:
         """Whether traffic would be stopped; a match that is only noted stops nothing."""
         return self.first_payload_index is not None
+
+    def add(self, detections: Iterable[Detection]) -> None:
+        """Take in what was detected in the packet counted last."""
+        for detection in detections:
+            if detection.signature not in self.signatures:
+                self.signatures.append(detection.signature)
+            if _STRENGTH[detection.action] > _STRENGTH[self.action]:
+                self.action = detection.action
+            if detection.action in STOPPING and self.first_payload_index is None:
+                self.first_payload_index = max(0, self.payload_packets - 1)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -101,78 +114,97 @@ def find_captures(given: Sequence[Path]) -> list[Path]:
     return captures
 
 
+class FlowPackets:
+    """The TCP and UDP packets of a capture, each with its flow, which counts it already.
+
+    Iterate once: gives (now_s, packet, flow). A damaged file ends the iteration at the damage,
+    which `error` then tells.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.flows: list[FlowTrial] = []
+        self._path = path
+        self._packets = 0
+        self._capture = Capture(path)
+        self._error: str | None = None
+
+    def __iter__(self) -> Iterator[tuple[float, Packet, FlowTrial]]:
+        # Both directions of a flow lead to the same object.
+        directions: dict[tuple[int, bytes], FlowTrial] = {}
+        now_s = 0.0
+        try:
+            for timestamp_s, datagram in self._capture:
+                self._packets += 1
+                # Merged captures step back in time, and the inspector's clock must not.
+                now_s = max(now_s, timestamp_s)
+                packet = decode(datagram)
+                if packet is None:  # the inspector would accept it unseen
+                    continue
+                flow = directions.get((packet.protocol, packet.key))
+                if flow is None:
+                    flow = FlowTrial(
+                        FlowKey.between(
+                            packet.transport, str(packet.source), str(packet.destination)
+                        )
+                    )
+                    directions[packet.protocol, packet.key] = flow
+                    directions[packet.protocol, reverse(packet.key)] = flow
+                    self.flows.append(flow)
+                flow.packets += 1
+                if packet.payload:
+                    flow.payload_packets += 1
+                yield now_s, packet, flow
+        except InputError as err:
+            self._error = str(err)
+
+    def result(self) -> CaptureTrial:
+        """What has become of the capture; call it after the iteration."""
+        return CaptureTrial(
+            self._path, self._packets, self._capture.skipped, self.flows, self._error
+        )
+
+
 def try_capture(path: Path, ruleset: RuleSet) -> CaptureTrial:
     """Inspect every packet of one capture."""
-    inspect = Inspector(ruleset).inspect
-    # Both directions of a flow lead to the same object.
-    directions: dict[tuple[int, bytes], FlowTrial] = {}
-    flows: list[FlowTrial] = []
-    packets = 0
-    now_s = 0.0
-    error = None
-    capture = Capture(path)
-    try:
-        for timestamp_s, datagram in capture:
-            packets += 1
-            # Merged captures step back in time, and the inspector's clock must not.
-            now_s = max(now_s, timestamp_s)
-            judgement = inspect(datagram, now_s)
-            packet = decode(datagram)
-            if packet is None:
-                continue
-            flow = directions.get((packet.protocol, packet.key))
-            if flow is None:
-                key = FlowKey.between(packet.transport, str(packet.source), str(packet.destination))
-                flow = FlowTrial(key)
-                directions[packet.protocol, packet.key] = flow
-                directions[packet.protocol, reverse(packet.key)] = flow
-                flows.append(flow)
-            flow.packets += 1
-            if packet.payload:
-                flow.payload_packets += 1
-            for detection in judgement.detections:
-                if detection.signature not in flow.signatures:
-                    flow.signatures.append(detection.signature)
-                if _STRENGTH[detection.action] > _STRENGTH[flow.action]:
-                    flow.action = detection.action
-                if detection.action in STOPPING and flow.first_payload_index is None:
-                    flow.first_payload_index = max(0, flow.payload_packets - 1)
-    except InputError as err:
-        error = str(err)
-    return CaptureTrial(path, packets, capture.skipped, flows, error)
+    judge = Inspector(ruleset).judge
+    packets = FlowPackets(path)
+    for now_s, packet, flow in packets:
+        judgement = judge(packet, now_s)
+        if judgement.detections:
+            flow.add(judgement.detections)
+    return packets.result()
 
 
-def try_captures(paths: Sequence[Path], ruleset: RuleSet, processes: int) -> Iterator[CaptureTrial]:
-    """Inspect captures in up to `processes` processes; results come in the order of `paths`."""
+def each_capture(paths: Sequence[Path], work: Callable[[Path], T], processes: int) -> Iterator[T]:
+    """What `work` makes of each capture, in the order of `paths`, in up to `processes`."""
     processes = min(processes, len(paths))
     if processes <= 1:
-        for path in paths:
-            yield try_capture(path, ruleset)
+        yield from map(work, paths)
         return
-    # A forked process has the RuleSet already; Hyperscan databases cannot be pickled.
+    # A forked process has `work` already, with the RuleSet in it, which need not be copied.
     with ProcessPoolExecutor(
-        processes, mp_context=get_context("fork"), initializer=_adopt, initargs=(ruleset,)
+        processes, mp_context=get_context("fork"), initializer=_adopt, initargs=(work,)
     ) as pool:
         try:
-            yield from pool.map(_try_adopted, paths)
+            yield from pool.map(_do_adopted, paths)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-_adopted: RuleSet
+_adopted: Callable[[Path], Any]
 
 
-def _adopt(ruleset: RuleSet) -> None:
+def _adopt(work: Callable[[Path], Any]) -> None:
     global _adopted
-    _adopted = ruleset
+    _adopted = work
     # Ctrl-C reaches the whole foreground group: end without a word, the parent speaks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _try_adopted(path: Path) -> CaptureTrial:
-    return try_capture(path, _adopted)
+def _do_adopted(path: Path) -> Any:
+    return _adopted(path)
 
 
 def usable_processors() -> int:

@@ -8,7 +8,8 @@ import pytest
 
 from engine import trial
 from engine.errors import InputError
-from engine.trial import FlowTrial, find_captures, try_capture, try_captures
+from engine.inspect.packet import Packet
+from engine.trial import FlowTrial, each_capture, find_captures, try_capture
 from tests.captures import ethernet, ip, pcap, tcp, udp
 
 A, B = "10.0.0.2", "10.0.0.10"
@@ -20,9 +21,9 @@ class Inspector:
     def __init__(self, ruleset: Any) -> None:
         self.packets = 0
 
-    def inspect(self, datagram: bytes, now_s: float) -> Any:
+    def judge(self, packet: Packet, now_s: float) -> Any:
         self.packets += 1
-        text = datagram[28:].decode("latin-1")
+        text = packet.payload.decode("latin-1")
         if text == "clock":
             text = f"log:{now_s:.0f}"
         if text == "count":
@@ -122,7 +123,7 @@ def test_every_capture_meets_a_fresh_inspector(tmp_path: Path) -> None:
         assert flow.signatures == ["packet-2"]
 
 
-def test_packets_without_tcp_or_udp_are_inspected_but_no_flow(tmp_path: Path) -> None:
+def test_packets_without_tcp_or_udp_are_no_flow(tmp_path: Path) -> None:
     path = tmp_path / "some.pcap"
     path.write_bytes(pcap([ethernet(ip(A, B, 1, b"\x08\0\0\0"))]))
     result = try_capture(path, None)  # type: ignore[arg-type]
@@ -145,7 +146,7 @@ def test_results_come_in_the_order_given(tmp_path: Path, processes: int) -> None
         paths.append(tmp_path / f"{number}.pcap")
         # The first take longest.
         paths[-1].write_bytes(pcap([there(f"log:{number}")] * (12 - number) * 50))
-    results = list(try_captures(paths, None, processes))  # type: ignore[arg-type]
+    results = list(each_capture(paths, lambda path: try_capture(path, None), processes))  # type: ignore[arg-type]
     assert [result.path for result in results] == paths
     assert [flow.signatures for result in results for flow in result.flows] == [
         [str(number)] for number in range(12)

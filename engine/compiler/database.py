@@ -8,11 +8,14 @@ mode crashes the interpreter; two threads must not share a scratch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import hyperscan
 
 from engine.compiler.expression import HsExpression
+
+MAX_LOCATED = 1000
 
 
 class ExpressionError(Exception):
@@ -76,6 +79,30 @@ class Database:
             database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
             database.scratch = hyperscan.Scratch(database)
         self._hold(database)
+
+
+def locate(expression: HsExpression, payload: bytes) -> list[int] | None:
+    """Where in a payload an expression matches: the offsets of its first bytes, in order.
+
+    At most MAX_LOCATED matches are looked at. None where Hyperscan cannot tell: it keeps
+    track of beginnings only for expressions that are not too large.
+    """
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    # Finding beginnings excludes stopping at the first match (HS_FLAG_SINGLEMATCH).
+    flags = _flags(expression) & ~hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_SOM_LEFTMOST
+    try:
+        database.compile([expression.regex.encode("ascii")], [0], 1, [flags])
+    except hyperscan.HyperscanError:
+        return None
+    starts: list[int] = []
+
+    def on_match(_id: int, start: int, _end: int, _flags: int, _context: object) -> bool:
+        starts.append(start)
+        return len(starts) >= MAX_LOCATED
+
+    with contextlib.suppress(hyperscan.ScanTerminated):
+        database.scan(payload, on_match)
+    return sorted(set(starts))
 
 
 def _scan_nothing(_payload: bytes) -> list[int]:

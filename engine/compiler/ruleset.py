@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.compiler.database import Database, ExpressionError
@@ -45,6 +46,17 @@ class _Plan:
     @property
     def decided_by_trigger(self) -> bool:
         return not self.signature.always and _is_alternative(self.condition)
+
+
+_BUFFERS = (
+    ("udp", "packet"),
+    ("tcp", "stream"),
+    ("tcp", "packet"),
+    ("udp", "flow"),
+    ("tcp", "flow"),
+)
+# Transport, what is inspected, enabled: signatures of one kind share a bank.
+_Kind = tuple[str, str, bool]
 
 
 class Bank:
@@ -91,17 +103,20 @@ class Bank:
             distinct.update(dict.fromkeys(plan.expressions))
         return list(distinct)
 
+    def candidates(self, hits: Sequence[int]) -> list[Rule]:
+        """The rules to be asked about a buffer, given what its scan matched."""
+        positions = set(self._always)
+        for hit in hits:
+            positions.update(self._triggered[hit])
+        return [self.rules[position] for position in sorted(positions)]
+
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
-        candidates = set(self._always)
-        for hit in hits:
-            candidates.update(self._triggered[hit])
-        found = []
-        for position in sorted(candidates):
-            rule = self.rules[position]
-            if rule.predicate is None or rule.predicate.when(context, hits):
-                found.append(rule)
-        return found
+        return [
+            rule
+            for rule in self.candidates(hits)
+            if rule.predicate is None or rule.predicate.when(context, hits)
+        ]
 
 
 class RuleSet:
@@ -112,6 +127,8 @@ class RuleSet:
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
     direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
     turns of flows. With `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
+    All hold the enabled signatures only; the `disabled` ones are compiled into banks of their
+    own, where their tests run.
     """
 
     def __init__(
@@ -122,38 +139,48 @@ class RuleSet:
         `warnings` are those found so far, kept with the ones found here.
         """
         diagnostics = list(warnings)
-        plans: dict[tuple[str, str], list[_Plan]] = {
-            ("udp", "packet"): [],
-            ("tcp", "stream"): [],
-            ("tcp", "packet"): [],
-            ("udp", "flow"): [],
-            ("tcp", "flow"): [],
+        plans: dict[_Kind, list[_Plan]] = {
+            (transport, inspect, enabled): []
+            for transport, inspect in _BUFFERS
+            for enabled in (True, False)
         }
         for signature in signatures:
             plan = _plan(signature, diagnostics)
             if plan is not None:
-                plans[signature.transport, signature.inspect].append(plan)
+                plans[_kind(signature)].append(plan)
         banks = {
-            (transport, inspect): _bank(
-                of_kind, diagnostics, followed=bool(plans[transport, "flow"])
-            )
-            for (transport, inspect), of_kind in plans.items()
+            kind: _bank(of_kind, diagnostics, followed=bool(plans[kind[0], "flow", kind[2]]))
+            for kind, of_kind in plans.items()
         }
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
-        self.signatures = tuple(signatures)
+        self.signatures = tuple(s for s in signatures if s.enabled)
+        self.disabled = tuple(s for s in signatures if not s.enabled)
         self.warnings = tuple(diagnostics)
-        self.udp = banks["udp", "packet"]
-        self.tcp_stream = banks["tcp", "stream"]
-        self.tcp_packet = banks["tcp", "packet"]
-        self.udp_flow = banks["udp", "flow"]
-        self.tcp_flow = banks["tcp", "flow"]
-        self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
+        self._hold(banks)
+
+    def _hold(self, banks: Mapping[_Kind, Bank]) -> None:
         self._banks = banks
+        self.udp = banks["udp", "packet", True]
+        self.tcp_stream = banks["tcp", "stream", True]
+        self.tcp_packet = banks["tcp", "packet", True]
+        self.udp_flow = banks["udp", "flow", True]
+        self.tcp_flow = banks["tcp", "flow", True]
+        self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
 
     def bank_of(self, signature: Signature) -> Bank:
         """The rules among which a signature's is."""
-        return self._banks[signature.transport, signature.inspect]
+        return self._banks[_kind(signature)]
+
+    def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
+        """A copy with every bank changed: how tools watch the rules at work."""
+        other = copy.copy(self)
+        other._hold({kind: change(bank) for kind, bank in self._banks.items()})
+        return other
+
+
+def _kind(signature: Signature) -> _Kind:
+    return signature.transport, signature.inspect, signature.enabled
 
 
 def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:

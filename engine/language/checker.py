@@ -48,12 +48,13 @@ def constant(expression: syntax.Expression) -> int | None:
             return None if inner is None else -inner if operator == "-" else ~inner
         case syntax.Arithmetic(operator=operator, left=left, right=right):
             a, b = constant(left), constant(right)
-            return None if a is None or b is None else _calculate(operator, a, b)
+            return None if a is None or b is None else calculate(operator, a, b)
         case _:
             return None
 
 
-def _calculate(operator: syntax.ArithmeticOperator, a: int, b: int) -> int | None:
+def calculate(operator: syntax.ArithmeticOperator, a: int, b: int) -> int | None:
+    """Division by zero and shifts by less than 0 or more than 63 bits have no value."""
     match operator:
         case "+":
             return a + b

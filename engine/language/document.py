@@ -58,6 +58,7 @@ class Signature:
     id: str
     rev: int
     title: str
+    enabled: bool
     transport: str
     inspect: str
     patterns: tuple[syntax.Pattern, ...]
@@ -182,6 +183,7 @@ class _Document:
             id=form.id,
             rev=form.rev,
             title=form.title,
+            enabled=form.enabled,
             transport=form.scope.transport,
             inspect=inspect,
             patterns=patterns,

@@ -129,6 +129,9 @@ class SignatureForm(_Form):
     status: Literal["experimental", "stable", "deprecated"] = "stable"
     description: str = ""
     refs: list[str] = []
+    enabled: bool = Field(
+        True, description="false: read, compiled and tested with the others, but judges no packet"
+    )
     scope: Scope
     patterns: str = ""
     when: str

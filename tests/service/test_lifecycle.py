@@ -137,12 +137,17 @@ AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"
         (("run", "--queue-num", "x"), (), 2, "--queue-num: "),
         (("run",), ("env", "QUEUE_NUM=-1"), 2, "the environment's QUEUE_NUM: "),
         (("run", "--chain", "PREROUTING"), (), 2, "--chain: "),
-        (("run", "--signatures", "/nosuch"), (), 2, "there is no signature folder `/nosuch`"),
+        (
+            ("run", "--signatures", "/nosuch"),
+            (),
+            2,
+            "there is no signature file or folder",
+        ),
         (("run", "--config", "/nosuch"), (), 2, "/nosuch: No such file or directory"),
         (("run", "--detection-log", "/nosuch/log"), (), 2, "cannot write the detection log"),
         (("run",), AS_NOBODY, 1, "it needs root"),
         (("status",), (), 1, "no btblocker runs on queue 0 here"),
-        (("check", "/nosuch"), (), 2, "there is no signature folder `/nosuch`"),
+        (("check", "/nosuch"), (), 2, "there is no signature file or folder"),
     ],
 )
 def test_bad_input_is_one_clear_line(

@@ -1,130 +1,64 @@
-"""The `tools/sigtest` command: tries signatures on captures and prints what they say.
-
-Exit codes: 0 when every expectation holds (the signatures' own tests; with --truth
-also no flow missed and none detected falsely), 1 when one fails, 2 on bad input.
-A capture that is damaged does not keep the others from being tried.
-"""
+"""What signatures find in captures: flow by flow, then in all."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from engine.errors import BtblockerError, InputError, UnavailableError
-from engine.paths import shipped_signatures
+from engine.compiler.ruleset import RuleSet
+from engine.errors import InputError
+from engine.language.diagnostics import Diagnostic
 from engine.selftest import self_test
 from engine.signatures import load
-from engine.trial import CaptureTrial, find_captures, try_captures, usable_processors
+from engine.sigtest.coverage import Coverage
+from engine.sigtest.profile import Profile, profile_capture
+from engine.trial import CaptureTrial, each_capture, find_captures, try_capture
 from engine.truth import CaptureScore, Manifest, Score, Tally, score_capture, total
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see sigtest --help)")
+T = TypeVar("T")
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"not a number of processes: {text!r}")
-    return int(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="sigtest", description="Try the signatures on captures.")
-    parser.add_argument(
-        "captures",
-        metavar="CAPTURE",
-        nargs="+",
-        type=Path,
-        help="pcap or pcapng, plain or gzip; a folder means all captures in it",
-    )
-    parser.add_argument(
-        "--signatures", metavar="DIR", type=Path, help="instead of those that btblocker ships"
-    )
-    parser.add_argument(
-        "--truth",
-        metavar="MANIFEST",
-        type=Path,
-        help="labels of the captures: score the verdicts against them",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object a flow, then the summary"
-    )
-    parser.add_argument(
-        "-j",
-        dest="processes",
-        metavar="N",
-        type=_positive,
-        default=usable_processors(),
-        help="processes (default: one for each processor, %(default)s)",
-    )
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        code = _run(_parser().parse_args(arguments))
-        sys.stdout.flush()
-    except BtblockerError as err:
-        print(f"sigtest: {err}", file=sys.stderr)
-        return err.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not try once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    return code
-
-
-def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + signal_number)
-
-
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Try the captures and print flow by flow what was found; returns the exit code."""
     captures = find_captures(options.captures)
     manifest = Manifest(options.truth) if options.truth else None
     labels = {path: manifest.labels_of(path) for path in captures} if manifest else {}
-    ruleset = load(options.signatures or shipped_signatures())
-    failures = [str(failure) for failure in self_test(ruleset)]
+    ruleset = load(options.signatures, enable_all=options.all)
+    failures = self_test(ruleset)
     for failure in failures:
         print(failure, file=sys.stderr)
 
-    summary = _Summary(failures)
-    try:
-        for trial in _with_progress(
-            try_captures(captures, ruleset, options.processes), len(captures)
-        ):
-            if trial.error is not None:
-                print(f"sigtest: {trial.error}", file=sys.stderr)
-            score = None
-            if manifest:
-                detected = {flow.key: flow.detected for flow in trial.flows}
-                score = score_capture(labels[trial.path], detected)
-            summary.add(trial, score)
-            if options.json:
-                for flow in trial.flows:
-                    print(json.dumps({"file": str(trial.path), **flow.as_json()}))
-            elif trial.flows or trial.error is None:
-                _print_trial(trial, score)
-    except BrokenProcessPool as err:
-        raise UnavailableError("a process that inspected captures was killed") from err
+    summary = _Summary(failures, ruleset, coverage=options.coverage, profile=options.profile)
+
+    def work(path: Path) -> tuple[CaptureTrial, Profile | None]:
+        if options.profile:
+            return profile_capture(path, ruleset)
+        return try_capture(path, ruleset), None
+
+    trials = each_capture(captures, work, options.processes)
+    for trial, profile in with_progress(trials, len(captures)):
+        if trial.error is not None:
+            print(f"sigtest: {trial.error}", file=sys.stderr)
+        score = None
+        if manifest:
+            detected = {flow.key: flow.detected for flow in trial.flows}
+            score = score_capture(labels[trial.path], detected)
+        summary.add(trial, score, profile)
+        if options.json:
+            for flow in trial.flows:
+                print(json.dumps({"file": str(trial.path), **flow.as_json()}))
+        elif trial.flows or trial.error is None:
+            _print_trial(trial, score)
 
     if options.json:
         print(json.dumps({"summary": summary.as_json()}))
@@ -133,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     return summary.exit_code
 
 
-def _with_progress(trials: Iterator[CaptureTrial], captures: int) -> Iterable[CaptureTrial]:
+def with_progress(trials: Iterator[T], captures: int) -> Iterable[T]:
     """A bar on standard error, where the listing is not on the same terminal already."""
     if not sys.stderr.isatty() or sys.stdout.isatty():
         return trials
@@ -141,8 +75,12 @@ def _with_progress(trials: Iterator[CaptureTrial], captures: int) -> Iterable[Ca
 
 
 class _Summary:
-    def __init__(self, failures: Sequence[str]) -> None:
+    def __init__(
+        self, failures: Sequence[Diagnostic], ruleset: RuleSet, *, coverage: bool, profile: bool
+    ) -> None:
         self._failures = failures
+        self._coverage = Coverage(ruleset, failures) if coverage else None
+        self._profile = Profile() if profile else None
         self._captures = 0
         self._packets = 0
         self._skipped: Counter[str] = Counter()
@@ -154,7 +92,7 @@ class _Summary:
         self._scored = False
         self._started_s = time.monotonic()
 
-    def add(self, trial: CaptureTrial, score: CaptureScore | None) -> None:
+    def add(self, trial: CaptureTrial, score: CaptureScore | None, profile: Profile | None) -> None:
         self._captures += 1
         self._packets += trial.packets
         self._skipped.update(trial.skipped)
@@ -166,6 +104,8 @@ class _Summary:
             self._errors.append(trial.error)
         if score is not None:
             self._scores.append(score)
+        if self._profile is not None and profile is not None:
+            self._profile += profile
 
     @property
     def score(self) -> Score | None:
@@ -180,6 +120,11 @@ class _Summary:
 
     def as_json(self) -> dict[str, Any]:
         score = self.score
+        asked: dict[str, Any] = {}
+        if self._coverage is not None:
+            asked["coverage"] = self._coverage.as_json(self._signatures)
+        if self._profile is not None:
+            asked["profile"] = self._profile.as_json()
         return {
             "captures": self._captures,
             "packets": self._packets,
@@ -187,38 +132,45 @@ class _Summary:
             "flows": self._flows,
             "detected": self._detected,
             "signatures": dict(sorted(self._signatures.items())),
-            "failed_tests": list(self._failures),
+            "failed_tests": list(map(str, self._failures)),
             "errors": self._errors,
             "score": score.as_json() if score else None,
             "exit_code": self.exit_code,
+            **asked,
         }
 
     def print(self) -> None:
         took_s = time.monotonic() - self._started_s
         print(
-            f"\n{_count(self._captures, 'capture')}, {_count(self._packets, 'packet')} "
+            f"\n{count(self._captures, 'capture')}, {count(self._packets, 'packet')} "
             f"({self._packets / max(took_s, 1e-9):,.0f} a second), "
-            f"{_count(self._flows, 'flow')}, {self._detected} detected"
+            f"{count(self._flows, 'flow')}, {self._detected} detected"
         )
         for reason, frames in self._skipped.most_common():
-            print(f"  {_count(frames, 'frame')} left out: {reason}")
+            print(f"  {count(frames, 'frame')} left out: {reason}")
         for signature, flows in self._signatures.most_common():
-            print(f"  {_count(flows, 'flow')}: {signature}")
+            print(f"  {count(flows, 'flow')}: {signature}")
         if self._failures:
-            print(f"  {_count(len(self._failures), 'test')} of the signatures failed")
+            print(f"  {count(len(self._failures), 'test')} of the signatures failed")
         score = self.score
         if score:
             _print_score(score)
+        console = table_console()
+        if self._coverage is not None:
+            self._coverage.print(console, self._signatures)
+        if self._profile is not None:
+            self._profile.print(console)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """`1 packet`, `2 packets`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _print_trial(trial: CaptureTrial, score: CaptureScore | None) -> None:
     matched = [flow for flow in trial.flows if flow.signatures]
     print(
-        f"{trial.path}: {_count(trial.packets, 'packet')}, {_count(len(trial.flows), 'flow')}, "
+        f"{trial.path}: {count(trial.packets, 'packet')}, {count(len(trial.flows), 'flow')}, "
         f"{sum(flow.detected for flow in matched)} detected"
     )
     false_positives = set(score.false_positives) if score else set()
@@ -230,9 +182,13 @@ def _print_trial(trial: CaptureTrial, score: CaptureScore | None) -> None:
         print(f"  MISSED {missed.key}  {missed.kind}")
 
 
+def table_console() -> Console:
+    """Where tables go. A file or a pipe has no width: take what the longest rows need."""
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
 def _print_score(score: Score) -> None:
-    # A file or a pipe has no width: take what the longest rows need.
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = table_console()
     tables: list[tuple[str, str, str, Mapping[str, Tally]]] = [
         ("BitTorrent flows", "kind", "missed", score.kinds),
         ("Other flows", "class", "false positives", score.classes),
@@ -256,6 +212,6 @@ def _print_score(score: Score) -> None:
             table.add_row(name, str(tally.flows), str(tally.detected), str(bad))
         console.print(table)
     print(
-        f"{score.missed} missed, {_count(score.false_positives, 'false positive')}: "
+        f"{score.missed} missed, {count(score.false_positives, 'false positive')}: "
         f"{'every expectation holds' if score.holds else 'expectations fail'}"
     )

@@ -1,0 +1,64 @@
+"""Which signatures have shown themselves, in their own tests and in captures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from engine.compiler.ruleset import RuleSet
+from engine.language.diagnostics import Diagnostic
+
+
+class Coverage:
+    """Counts for each signature the tests of its own that it matched, as it should."""
+
+    def __init__(self, ruleset: RuleSet, failures: Sequence[Diagnostic]) -> None:
+        """`failures` are those of the RuleSet's own tests."""
+        failed = {(failure.source.path, failure.span) for failure in failures}
+        self._tested = {
+            signature.id: sum(
+                test.must_match and (signature.source.path, test.span) not in failed
+                for test in signature.tests
+            )
+            for signature in ruleset.signatures
+        }
+
+    def as_json(self, seen: Mapping[str, int]) -> list[dict[str, Any]]:
+        """For each signature the tests it matched and the flows it was found in."""
+        return [
+            {"signature": name, "tests": tests, "flows": seen.get(name, 0)}
+            for name, tests in self._tested.items()
+        ]
+
+    def print(self, console: Console, seen: Mapping[str, int]) -> None:
+        """A table, those that nothing has matched first, then a line that names them."""
+        table = Table(title="Coverage", title_justify="left")
+        table.add_column("signature", overflow="fold")
+        table.add_column("tested", justify="right")
+        table.add_column("seen", justify="right")
+        rows = sorted(self.as_json(seen), key=lambda row: (bool(row["flows"]), bool(row["tests"])))
+        for row in rows:
+            table.add_row(
+                row["signature"],
+                _times(row["tests"], "test"),
+                _times(row["flows"], "flow"),
+            )
+        console.print(table)
+        unseen = [row["signature"] for row in rows if not row["flows"]]
+        untested = [row["signature"] for row in rows if not row["tests"]]
+        for names, what in (
+            (unseen, "in no capture"),
+            (untested, "in no test"),
+            ([name for name in unseen if name in untested], "nowhere"),
+        ):
+            if names:
+                print(f"matched {what}: {', '.join(names)}")
+        if not unseen and not untested:
+            print("every signature matched in a test and in a capture")
+
+
+def _times(count: int, noun: str) -> str:
+    return "never" if count == 0 else f"{count} {noun}{'s' * (count != 1)}"
