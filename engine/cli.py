@@ -7,16 +7,19 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from engine.compiler.ruleset import RuleSet
+from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
 from engine.errors import BtblockerError
 from engine.language.diagnostics import SignatureError, has_errors
+from engine.language.schema import signature_schema_text
 from engine.paths import shipped_signatures
 from engine.selftest import self_test
 from engine.service.control import ask
@@ -102,7 +105,15 @@ def _add_check(commands: Any) -> None:
         metavar="PATH",
         help="a folder, or one file in it (default: the signatures that btblocker ships)",
     )
-    check.add_argument("--json", action="store_true", help="diagnostics for editors and scripts")
+    check.add_argument(
+        "--json", action="store_true", help="diagnostics and statistics for editors and scripts"
+    )
+    check.add_argument(
+        "--verbose", action="store_true", help="show what triggers and what decides each signature"
+    )
+    check.add_argument(
+        "--schema", action="store_true", help="print the JSON Schema of signature files instead"
+    )
     check.set_defaults(command=_check)
 
 
@@ -147,6 +158,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Check a signature file, or all in a folder, and run the signatures' own tests."""
+    if options.schema:
+        print(signature_schema_text(), end="")
+        return 0
     ruleset = None
     try:
         ruleset = load(options.place)
@@ -155,17 +169,44 @@ def _check(options: argparse.Namespace) -> int:
         diagnostics = list(error.diagnostics)
     failed = has_errors(diagnostics)
     if options.json:
-        print(json.dumps([d.as_json() for d in diagnostics], indent=2))
+        found = {
+            "diagnostics": [d.as_json() for d in diagnostics],
+            "statistics": None if ruleset is None else ruleset.statistics.as_json(),
+        }
+        print(json.dumps(found, indent=2))
     else:
         if diagnostics:
             print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
-            signatures = (*ruleset.signatures, *ruleset.disabled)
-            tests = sum(len(s.tests) for s in signatures)
-            found = f"{len(signatures)} signature{'s' * (len(signatures) != 1)}"
-            off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
-            print(f"{found}{off}, {tests} tests: all well")
+            if options.verbose:
+                print("\n".join(_signature_lines(ruleset.statistics)))
+            print(_summary(ruleset))
     return 2 if ruleset is None else int(failed)
+
+
+def _summary(ruleset: RuleSet) -> str:
+    facts = ruleset.statistics
+    signatures = (*ruleset.signatures, *ruleset.disabled)
+    off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
+    tests = sum(len(signature.tests) for signature in signatures)
+    expressions = sum(bank.expressions for bank in facts.banks)
+    return (
+        f"{_many(len(signatures), 'signature')}{off}, {_many(tests, 'test')}: all well\n"
+        f"{_many(expressions, 'expression')} in {facts.bytes / 1024:.0f} KiB; "
+        f"decided by patterns alone: {len(facts.signatures) - facts.need_python}, "
+        f"by Python after a trigger: {facts.need_python}"
+    )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _signature_lines(facts: Statistics) -> Iterator[str]:
+    for signature in facts.signatures:
+        yield f"{signature.id}, on {signature.bank}s"
+        yield f"    trigger ({signature.trigger_bits:.0f} bits): {signature.shown_trigger}"
+        yield f"    Python: {', '.join(signature.python) or 'not needed'}"
 
 
 def _status(options: argparse.Namespace) -> int:

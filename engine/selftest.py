@@ -50,10 +50,10 @@ def _payload_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest
     return signature.id in {rule.id for rule in rules}
 
 
-def _flow_matches(_ruleset: RuleSet, signature: Signature, test: SignatureTest) -> bool:
+def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -> bool:
     """Whether any packet of a flow is detected by an inspector that knows this signature alone."""
     alone = replace(signature, enabled=True, then=Then(action="log"))
-    inspector = Inspector(RuleSet([alone]))
+    inspector = Inspector(RuleSet([alone], lists=ruleset.lists))
     for host, names in ((_CLIENT, test.source_tags), (_SERVER, test.destination_tags)):
         for name in names:
             inspector.tags.set(host, name, expires_s=1)

@@ -1,4 +1,4 @@
-"""From a folder of signature files, or one of them, to a RuleSet."""
+"""From a folder of signature files, with its lists and variables, to a RuleSet."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from engine.fields import VOCABULARY
 from engine.language.checker import check
 from engine.language.diagnostics import (
     Diagnostic,
+    MistakeError,
     SignatureError,
     Source,
     Span,
     has_errors,
 )
 from engine.language.document import Signature, read
+from engine.language.lists import MAX_LIST_B, Lists
 from engine.language.tags import check_tags
+from engine.language.variables import Filling, read_variables
 
 MAX_FILE_B = 1024 * 1024
+VARIABLES = "vars.yaml"
+LISTS = "lists"
 
 _START = Span(1, 1, 1, 2)
 
@@ -27,16 +32,30 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
     """Compile a signature file, or every `*.yaml` below a folder.
 
     With `enable_all` the signatures that say `enabled: false` judge packets like the others.
+    Variables and lists are those of the folder, or of the nearest folder above the file that
+    has any, two levels up at most.
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
     RuleSet; the signatures' own tests are not run here (`engine.selftest`).
     """
     signatures: list[Signature] = []
-    sources, diagnostics = _sources(place)
+    diagnostics: list[Diagnostic] = []
+    sources = _sources(place, diagnostics)
+    home = _home(place)
+    lists = _lists(home / LISTS, diagnostics)
+    filling = _variables(home / VARIABLES, diagnostics)
     for source in sources:
         found, mistakes = read(source)
         diagnostics += mistakes
-        for signature in found:
+        for written in found:
+            try:
+                filled = filling.fill(written.condition, source)
+            except MistakeError as mistake:
+                diagnostics.append(mistake.diagnostic)
+                continue
+            if filled is None:  # told at the variable
+                continue
+            signature = replace(written, condition=filled)
             diagnostics += check(
                 signature.patterns,
                 signature.condition,
@@ -44,11 +63,15 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
                 inspect=signature.inspect,
                 vocabulary=VOCABULARY,
                 source=source,
+                lists=lists,
+                variables=filling.names,
             )
-        signatures += found
+            signatures.append(signature)
     diagnostics += _duplicate_ids(signatures)
-    if not has_errors(diagnostics):  # or a tag's signature may be one that was left out
+    diagnostics += lists.diagnostics
+    if not has_errors(diagnostics):  # or the one that sets or uses it may have been left out
         diagnostics += check_tags(signatures)
+        diagnostics += [*filling.unused(), *lists.unused()] if place.is_dir() else []
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
     if not signatures:
@@ -56,7 +79,15 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
         raise _refused(place, f"no signature in `{place}`: {what} is empty")
     if enable_all:
         signatures = [replace(signature, enabled=True) for signature in signatures]
-    return RuleSet(signatures, warnings=diagnostics)
+    return RuleSet(signatures, warnings=diagnostics, lists=lists)
+
+
+def _home(place: Path) -> Path:
+    """The folder whose variables and lists a file or folder uses."""
+    if place.is_dir():
+        return place
+    near = place.absolute().parents[:2]
+    return next((f for f in near if (f / VARIABLES).exists() or (f / LISTS).is_dir()), near[0])
 
 
 def _paths(place: Path) -> list[Path]:
@@ -65,31 +96,55 @@ def _paths(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise _refused(place, f"there is no signature file or folder `{place}`")
-    paths = sorted(path for path in place.rglob("*.yaml") if path.is_file())
+    paths = sorted(
+        path for path in place.rglob("*.yaml") if path.is_file() and path != place / VARIABLES
+    )
     if not paths:
         raise _refused(place, f"no `*.yaml` file in `{place}`")
     return paths
 
 
-def _sources(place: Path) -> tuple[list[Source], list[Diagnostic]]:
-    """The files that can be read, and what is wrong with the others."""
-    paths = _paths(place)
-    sources: list[Source] = []
-    refused: list[Diagnostic] = []
-    for path in paths:
-        try:
-            if path.stat().st_size > MAX_FILE_B:
-                message = f"{path} is longer than {MAX_FILE_B} bytes; split it"
-                refused.append(Diagnostic("S023", message, Source(path, ""), _START))
-            else:
-                sources.append(Source(path, path.read_text("utf-8")))
-        except OSError as error:
-            message = f"{path} cannot be read: {error.strerror}"
-            refused.append(Diagnostic("S009", message, Source(path, ""), _START))
-        except UnicodeDecodeError as error:
-            message = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
-            refused.append(Diagnostic("S009", message, Source(path, ""), _START))
-    return sources, refused
+def _sources(place: Path, diagnostics: list[Diagnostic]) -> list[Source]:
+    """The signature files that can be read."""
+    read_each = (_source(path, MAX_FILE_B, diagnostics) for path in _paths(place))
+    return [source for source in read_each if source is not None]
+
+
+def _lists(directory: Path, diagnostics: list[Diagnostic]) -> Lists:
+    found = {
+        path.stem: _source(path, MAX_LIST_B, diagnostics)
+        for path in sorted(directory.glob("*.txt"))
+        if path.is_file()
+    }
+    # One that cannot be read is told once, not again at each of its uses.
+    return Lists({n: s or Source(directory / f"{n}.txt", "") for n, s in found.items()})
+
+
+def _variables(path: Path, diagnostics: list[Diagnostic]) -> Filling:
+    source = _source(path, MAX_FILE_B, diagnostics) if path.exists() else None
+    if source is None:
+        return Filling({}, VOCABULARY)
+    variables, mistakes = read_variables(source, VOCABULARY)
+    diagnostics += mistakes
+    return Filling(variables, VOCABULARY)
+
+
+def _source(path: Path, max_b: int, diagnostics: list[Diagnostic]) -> Source | None:
+    """A file's text; None, and why, where it cannot be read."""
+
+    def refuse(code: str, message: str) -> None:
+        diagnostics.append(Diagnostic(code, message, Source(path, ""), _START))
+
+    try:
+        if path.stat().st_size > max_b:
+            refuse("S023", f"{path} is longer than {max_b} bytes; split it")
+            return None
+        return Source(path, path.read_text("utf-8"))
+    except OSError as error:
+        refuse("S009", f"{path} cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        refuse("S009", f"{path} is not UTF-8: {error.reason} at byte {error.start}")
+    return None
 
 
 def _refused(path: Path, reason: str) -> SignatureError:

@@ -3,7 +3,8 @@ r"""Hyperscan databases in block mode: the only file that touches the binding.
 Its traps, each seen: a NUL in an expression cuts it, so expressions are printable ASCII
 with `\xHH`; a compile error does not name its expression, so on failure each is compiled
 alone; a callback that returns something true ends the scan with an exception; streaming
-mode crashes the interpreter; two threads must not share a scratch.
+mode crashes the interpreter; two threads must not share a scratch; SINGLEMATCH and
+SOM_LEFTMOST exclude each other.
 """
 
 from __future__ import annotations
@@ -26,18 +27,22 @@ class ExpressionError(Exception):
         self.reasons = reasons
 
 
-def _flags(expression: HsExpression) -> int:
-    flags = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
-    return flags | (hyperscan.HS_FLAG_CASELESS if expression.nocase else 0)
+_ONCE = hyperscan.HS_FLAG_SINGLEMATCH
+_LEFTMOST = hyperscan.HS_FLAG_SOM_LEFTMOST
 
 
-def _compile(expressions: Sequence[HsExpression]) -> hyperscan.Database:
+def _flags(expression: HsExpression, mode: int) -> int:
+    nocase = hyperscan.HS_FLAG_CASELESS if expression.nocase else 0
+    return int(hyperscan.HS_FLAG_DOTALL | mode | nocase)
+
+
+def _compile(expressions: Sequence[HsExpression], mode: int) -> hyperscan.Database:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
         expressions=[e.regex.encode("ascii") for e in expressions],
         ids=list(range(len(expressions))),
         elements=len(expressions),
-        flags=[_flags(e) for e in expressions],
+        flags=[_flags(e, mode) for e in expressions],
     )
     return database
 
@@ -61,9 +66,9 @@ class Database:
         """Compile. Raises ExpressionError that names each refused expression."""
         try:
             # Hyperscan refuses to compile nothing.
-            self._hold(_compile(expressions) if expressions else None)
+            self._hold(_compile(expressions, _ONCE) if expressions else None)
         except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
-            raise ExpressionError(_reasons(expressions) or {0: str(error)}) from error
+            raise ExpressionError(_reasons(expressions, _ONCE) or {0: str(error)}) from error
 
     def _hold(self, database: hyperscan.Database | None) -> None:
         self._database = database
@@ -74,35 +79,76 @@ class Database:
         return b"" if self._database is None else hyperscan.dumpb(self._database)
 
     def __setstate__(self, compiled: bytes) -> None:
-        database = None
-        if compiled:
-            database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
-            database.scratch = hyperscan.Scratch(database)
-        self._hold(database)
+        self._hold(_restored(compiled) if compiled else None)
+
+
+class Search:
+    """Where one expression begins in a payload. Costs a scan, so it is for after the trigger.
+
+    Of matches that end at the same offset, only the one that begins first is found.
+    """
+
+    size_bytes: int
+
+    def __init__(self, expression: HsExpression) -> None:
+        """Compile. Raises ExpressionError, with position 0."""
+        try:
+            self._hold(_compile([expression], _LEFTMOST))
+        except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
+            raise ExpressionError(_reasons([expression], _LEFTMOST) or {0: str(error)}) from error
+
+    def count(self, payload: bytes, low: int, high: int, limit: int) -> int:
+        """How many offsets from `low` up to before `high` it begins at, `limit` at most.
+
+        It is looked for from `low` on, as if nothing stood before.
+        """
+        return len(self.starts(payload, low, high, limit))
+
+    def starts(self, payload: bytes, low: int, high: int, limit: int) -> set[int]:
+        """The offsets that `count` counts, relative to `low`."""
+        starts: set[int] = set()
+        low = max(low, 0)
+        width = min(high, len(payload)) - low
+        if width <= 0:
+            return starts
+
+        def on_match(_id: int, start: int, _end: int, _flags: int, _context: object) -> bool:
+            if start < width:
+                starts.add(start)
+            return len(starts) >= limit
+
+        with contextlib.suppress(hyperscan.ScanTerminated):
+            self._database.scan(payload[low:] if low else payload, on_match)
+        return starts
+
+    def _hold(self, database: hyperscan.Database) -> None:
+        self._database = database
+        self.size_bytes = int(database.size())
+
+    def __getstate__(self) -> bytes:
+        compiled: bytes = hyperscan.dumpb(self._database)
+        return compiled
+
+    def __setstate__(self, compiled: bytes) -> None:
+        self._hold(_restored(compiled))
+
+
+def _restored(compiled: bytes) -> hyperscan.Database:
+    database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
+    database.scratch = hyperscan.Scratch(database)
+    return database
 
 
 def locate(expression: HsExpression, payload: bytes) -> list[int] | None:
     """Where in a payload an expression matches: the offsets of its first bytes, in order.
 
-    At most MAX_LOCATED matches are looked at. None where Hyperscan cannot tell: it keeps
-    track of beginnings only for expressions that are not too large.
+    At most MAX_LOCATED of them. None where Hyperscan cannot tell: it keeps track of beginnings
+    only for expressions that are not too large.
     """
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    # Finding beginnings excludes stopping at the first match (HS_FLAG_SINGLEMATCH).
-    flags = _flags(expression) & ~hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_SOM_LEFTMOST
     try:
-        database.compile([expression.regex.encode("ascii")], [0], 1, [flags])
-    except hyperscan.HyperscanError:
+        return sorted(Search(expression).starts(payload, 0, len(payload), MAX_LOCATED))
+    except ExpressionError:
         return None
-    starts: list[int] = []
-
-    def on_match(_id: int, start: int, _end: int, _flags: int, _context: object) -> bool:
-        starts.append(start)
-        return len(starts) >= MAX_LOCATED
-
-    with contextlib.suppress(hyperscan.ScanTerminated):
-        database.scan(payload, on_match)
-    return sorted(set(starts))
 
 
 def _scan_nothing(_payload: bytes) -> list[int]:
@@ -121,11 +167,11 @@ def _scanner(database: hyperscan.Database) -> Callable[[bytes], list[int]]:
     return scan_payload
 
 
-def _reasons(expressions: Sequence[HsExpression]) -> dict[int, str]:
+def _reasons(expressions: Sequence[HsExpression], mode: int) -> dict[int, str]:
     reasons = {}
     for position, expression in enumerate(expressions):
         try:
-            _compile([expression])
+            _compile([expression], mode)
         except hyperscan.HyperscanError as alone:
             reasons[position] = str(alone.args[0] if alone.args else alone)
         except UnicodeEncodeError:

@@ -7,21 +7,28 @@ by the same readers and patterns matched by the same expressions, so both give o
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.compiler.database import Database, locate
+from engine.compiler.database import Database, Search, locate
 from engine.compiler.expression import placed
 from engine.compiler.normal import normalise
-from engine.compiler.predicate import placed_patterns
+from engine.compiler.predicate import MAX_COUNT, placed_patterns, searched_patterns
 from engine.fields import VOCABULARY, Context
 from engine.fields.views import VIEWS
 from engine.language import syntax
-from engine.language.checker import calculate, constant, matched_names
+from engine.language.checker import (
+    Place,
+    calculate,
+    constant,
+    matched_names,
+    place_bounds,
+    static_type,
+)
 from engine.language.document import Signature
-
-Place = syntax.Expression | syntax.Range | None
+from engine.language.lists import Lists
 
 _COMPARE: dict[syntax.ComparisonOperator, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -30,6 +37,12 @@ _COMPARE: dict[syntax.ComparisonOperator, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
+}
+_COMPARE_TEXTS: dict[str, Callable[[bytes, bytes], bool]] = {
+    "contains": operator.contains,
+    "startswith": bytes.startswith,
+    "endswith": bytes.endswith,
+    "equals": operator.eq,
 }
 _SHOWN = 5
 
@@ -71,11 +84,17 @@ def _nearness(evaluation: Evaluation, *, wanted: bool) -> tuple[int, int]:
 class Explainer:
     """Evaluates the condition of one signature."""
 
-    def __init__(self, signature: Signature) -> None:
-        """Compile the patterns of a signature that is part of a RuleSet."""
+    def __init__(self, signature: Signature, lists: Lists | None = None) -> None:
+        """Compile the patterns of a signature that is part of a RuleSet; `lists` are the set's."""
+        self._lists = lists or Lists({})
         self.signature = signature
         self._patterns = {pattern.name: pattern for pattern in signature.patterns}
-        placements = placed_patterns(normalise(signature.condition), signature.patterns)
+        normal = normalise(signature.condition)
+        self._searches = {
+            pattern.name: Search(placed(pattern, None))
+            for pattern in searched_patterns(normal, signature.patterns)
+        }
+        placements = placed_patterns(normal, signature.patterns)
         self._ids = {
             (pattern.name, place): number for number, (pattern, place) in enumerate(placements)
         }
@@ -115,6 +134,9 @@ class Explainer:
             case syntax.Comparison(operator=sign, left=left, right=right):
                 parts = inner([left, right])
                 value = _compare(sign, parts[0].value, parts[1].value)
+            case syntax.TextComparison(operator=wording, left=left, right=right):
+                parts = inner([left, right])
+                value = _compare_texts(wording, parts[0].value, parts[1].value)
             case syntax.Member(operand=operand, container=syntax.Range(low=low, high=high)):
                 parts = inner([operand, low, high])
                 value = _all(
@@ -129,14 +151,23 @@ class Explainer:
             case syntax.Member(operand=operand, container=syntax.Network(value=network)):
                 parts = inner([operand])
                 value = None if parts[0].value is None else parts[0].value in network
-            case syntax.Match(pattern=name, place=place):
+            case syntax.Member(operand=operand, container=syntax.ListReference(name=name)):
+                parts = inner([operand])
+                entries = self._lists.entries(name, static_type(operand, VOCABULARY))
+                value = None if parts[0].value is None else parts[0].value in entries
+            case syntax.Match(pattern=name, place=place) if (name, place) in self._ids:
                 value = self._ids[name, place] in hits
+            case syntax.Match(pattern=name, place=place):
+                parts = inner(place_bounds(place))
+                count = self._count(name, _range(place, parts), context, limit=1)
+                value = None if count is None else count > 0
+            case syntax.Count(pattern=name, place=place):
+                parts = inner(place_bounds(place))
+                value = self._count(name, _range(place, parts), context, limit=MAX_COUNT)
             case syntax.Of():
-                parts = tuple(
-                    Evaluation(match, self._ids[match.pattern, match.place] in hits)
-                    for match in self._members(node)
-                )
-                value = sum(part.value for part in parts) >= _needed(node, len(parts))
+                parts = inner(self._members(node))
+                known = None not in [part.value for part in parts]
+                value = sum(p.value for p in parts) >= _needed(node, len(parts)) if known else None
             case syntax.Number(value=value) | syntax.Text(value=value):
                 pass
             case syntax.Unary(operator=sign, operand=operand):
@@ -153,6 +184,13 @@ class Explainer:
                 value = None if None in given else VOCABULARY[name].read(context, *given)
         return Evaluation(node, value, parts)
 
+    def _count(
+        self, name: str, bounds: tuple[int, int] | None, context: Context, *, limit: int
+    ) -> int | None:
+        if bounds is None:
+            return None
+        return self._searches[name].count(context.payload, *bounds, limit)
+
     def _members(self, of: syntax.Of) -> list[syntax.Match]:
         names = matched_names(of.patterns, list(self._patterns.values()))
         return [syntax.Match(pattern=name, place=of.place, span=of.span) for name in names]
@@ -160,9 +198,12 @@ class Explainer:
     def _note(self, evaluation: Evaluation, context: Context) -> str:
         match evaluation.node:
             case syntax.Match(pattern=name, place=place):
-                return self._whereabouts(name, place, context.payload, found=evaluation.value)
+                if evaluation.value is not None:
+                    bounds = _range(place, evaluation.parts)
+                    found = evaluation.value
+                    return self._whereabouts(name, bounds, context.payload, found=found)
             case syntax.Of():
-                return _counted(evaluation.parts)
+                return _counted(evaluation.parts) if evaluation.value is not None else ""
         if evaluation.value is not None or any(part.value is None for part in evaluation.parts):
             return ""  # known, or unknown because of a part that says why itself
         match evaluation.node:
@@ -174,13 +215,16 @@ class Explainer:
                 return f"a shift by {evaluation.parts[1].value} bits; from 0 to 63 there are"
         return ""
 
-    def _whereabouts(self, name: str, place: Place, payload: bytes, *, found: bool) -> str:
+    def _whereabouts(
+        self, name: str, bounds: tuple[int, int] | None, payload: bytes, *, found: bool
+    ) -> str:
         """Where a pattern stands, in its place or elsewhere."""
         offsets = locate(placed(self._patterns[name], None), payload)
         if offsets is None:
             return ""
         if found:
-            inside = [offset for offset in offsets if _is_in(offset, place)]
+            low, high = bounds or (0, 0)
+            inside = [offset for offset in offsets if low <= offset < high]
             return f"at {_listed(inside)}" if inside else ""
         if offsets:
             return f"it stands at {_listed(offsets)}"
@@ -211,13 +255,26 @@ def _needed(of: syntax.Of, patterns: int) -> int:
             return number
 
 
-def _is_in(offset: int, place: Place) -> bool:
-    if place is None:
-        return True
-    if isinstance(place, syntax.Range):
-        low, high = constant(place.low), constant(place.high)
-        return low is not None and high is not None and low <= offset < high
-    return offset == constant(place)
+def _range(place: Place, parts: Sequence[Evaluation]) -> tuple[int, int] | None:
+    """Where a pattern may begin, from and before; `parts` are its computed bounds, if any are."""
+    bounds = [part.value for part in parts] or [constant(b) for b in place_bounds(place)]
+    match bounds:
+        case []:
+            return 0, sys.maxsize
+        case [int(offset)]:
+            return offset, offset + 1
+        case [int(low), int(high)]:
+            return low, high
+        case _:
+            return None
+
+
+def _compare_texts(wording: str, left: bytes | None, right: bytes | None) -> bool | None:
+    if left is None or right is None:
+        return None
+    if wording.startswith("i"):
+        left, right, wording = left.lower(), right.lower(), wording[1:]
+    return _COMPARE_TEXTS[wording](left, right)
 
 
 def _counted(parts: Sequence[Evaluation]) -> str:

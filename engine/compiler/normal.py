@@ -22,10 +22,10 @@ _OPPOSITE: dict[syntax.ComparisonOperator, syntax.ComparisonOperator] = {
 
 
 def normalise(condition: syntax.Expression, *, negated: bool = False) -> syntax.Expression:
-    """An equivalent condition of And, Or, Comparison, Term, Match, Of, Member and Not.
+    """An equivalent condition without `not` above `and`, `or` and comparisons of numbers.
 
-    `Not` is left only directly above Term, Match, Of and Member; ranges become comparisons;
-    `and` and `or` hold neither their like nor single operands.
+    `Not` is left only directly above Term, Match, Of, Member and TextComparison; ranges become
+    comparisons; `and` and `or` hold neither their like nor single operands.
     """
     match condition:
         case syntax.Not(operand=operand):

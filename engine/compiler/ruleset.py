@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from engine.compiler.clauses import Clause, numbered, trigger_decides
 from engine.compiler.database import Database, ExpressionError
 from engine.compiler.expression import HsExpression, placed
-from engine.compiler.normal import normalise
+from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
-from engine.compiler.trigger import find_trigger
+from engine.compiler.statistics import collect
 from engine.fields import Context
-from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
 from engine.language.form import Then
-
-# Below this an innocent packet runs Python too often; a pattern of three bytes has 24.
-WEAK_TRIGGER_BITS = 24
+from engine.language.lists import Lists
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A signature ready to run: what names it, what decides it, what follows.
 
-    Without a predicate the match of its trigger is the answer.
+    Without a predicate it is true when one of its clauses is, and without clauses as soon as
+    its trigger has matched.
     """
 
     id: str
     rev: int
     then: Then
+    clauses: tuple[Clause[int], ...]
     predicate: Predicate | None
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A signature on its way to a rule."""
-
-    signature: Signature
-    condition: syntax.Expression
-    trigger: frozenset[HsExpression]
-    expressions: tuple[HsExpression, ...]
-
-    @property
-    def decided_by_trigger(self) -> bool:
-        return not self.signature.always and _is_alternative(self.condition)
+    def is_true(self, context: Context, hits: Set[int]) -> bool:
+        """Whether it is, once triggered, for a buffer in which `hits` matched."""
+        if self.predicate is not None:
+            return self.predicate.when(context, hits)
+        return not self.clauses or any(clause.holds(hits) for clause in self.clauses)
 
 
 _BUFFERS = (
@@ -68,7 +60,7 @@ class Bank:
     the flow.
     """
 
-    def __init__(self, plans: Sequence[_Plan], *, followed: bool) -> None:
+    def __init__(self, plans: Sequence[Plan], lists: Lists, *, followed: bool) -> None:
         """Compile; `followed` says whether there are rules for the flows of these buffers.
 
         Raises ExpressionError; its positions count in `expressions(plans)`.
@@ -77,31 +69,36 @@ class Bank:
         ids = {expression: position for position, expression in enumerate(expressions)}
         self.database = Database(expressions)
         self._triggered: list[list[int]] = [[] for _ in expressions]
-        self._always: list[int] = []
         rules = []
         for position, plan in enumerate(plans):
-            signature = plan.signature
-            predicate = None
-            if not plan.decided_by_trigger:
-                predicate = compile_predicate(signature.id, plan.condition, signature.patterns, ids)
-            rules.append(Rule(signature.id, signature.rev, signature.then, predicate))
-            if signature.always:
-                self._always.append(position)
-            else:
-                for expression in plan.trigger:
-                    self._triggered[ids[expression]].append(position)
+            signature, predicate = plan.signature, None
+            clauses: tuple[Clause[int], ...] = ()
+            if plan.clauses is None:
+                predicate = compile_predicate(
+                    signature.id, plan.condition, signature.patterns, ids, plan.searches, lists
+                )
+            elif not trigger_decides(plan.clauses):
+                clauses = numbered(plan.clauses, ids)
+            rules.append(Rule(signature.id, signature.rev, signature.then, clauses, predicate))
+            for expression in plan.trigger:
+                self._triggered[ids[expression]].append(position)
+        self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
         self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
         self.beyond_triggers = self.needs_every_packet or followed
 
     @staticmethod
-    def expressions(plans: Sequence[_Plan]) -> list[HsExpression]:
+    def expressions(plans: Sequence[Plan]) -> list[HsExpression]:
         """The distinct expressions of the plans, in the order that gives them their ids."""
         distinct: dict[HsExpression, None] = {}
         for plan in plans:
             distinct.update(dict.fromkeys(plan.expressions))
         return list(distinct)
+
+    def __len__(self) -> int:
+        """How many expressions it looks for."""
+        return len(self._triggered)
 
     def candidates(self, hits: Sequence[int]) -> list[Rule]:
         """The rules to be asked about a buffer, given what its scan matched."""
@@ -112,17 +109,14 @@ class Bank:
 
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         """The rules that are true for a buffer, given what its scan matched."""
-        return [
-            rule
-            for rule in self.candidates(hits)
-            if rule.predicate is None or rule.predicate.when(context, hits)
-        ]
+        matched = frozenset(hits)
+        return [rule for rule in self.candidates(hits) if rule.is_true(context, matched)]
 
 
 class RuleSet:
     """What packets are inspected with. Never changes: a reload builds another one.
 
-    It can be pickled, compiled form and all.
+    It can be pickled, compiled form and all. `statistics` says what it is made of.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
     direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
@@ -132,31 +126,42 @@ class RuleSet:
     """
 
     def __init__(
-        self, signatures: Sequence[Signature], warnings: Sequence[Diagnostic] = ()
+        self,
+        signatures: Sequence[Signature],
+        warnings: Sequence[Diagnostic] = (),
+        lists: Lists | None = None,
     ) -> None:
         """Compile checked signatures. Raises SignatureError with every diagnostic.
 
-        `warnings` are those found so far, kept with the ones found here.
+        `warnings` are those found so far, kept with the ones found here; `lists` are what the
+        conditions ask for by `@name`.
         """
         diagnostics = list(warnings)
-        plans: dict[_Kind, list[_Plan]] = {
+        lists = lists or Lists({})
+        plans: dict[_Kind, list[Plan]] = {
             (transport, inspect, enabled): []
             for transport, inspect in _BUFFERS
             for enabled in (True, False)
         }
         for signature in signatures:
-            plan = _plan(signature, diagnostics)
+            plan = make_plan(signature, diagnostics)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
         banks = {
-            kind: _bank(of_kind, diagnostics, followed=bool(plans[kind[0], "flow", kind[2]]))
+            kind: _bank(of_kind, lists, diagnostics, followed=bool(plans[kind[0], "flow", kind[2]]))
             for kind, of_kind in plans.items()
         }
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(s for s in signatures if s.enabled)
         self.disabled = tuple(s for s in signatures if not s.enabled)
+        self.lists = lists
         self.warnings = tuple(diagnostics)
+        self.statistics = collect(
+            (f"{kind[0]} {kind[1]}", plans[kind], len(bank), bank.database.size_bytes)
+            for kind, bank in banks.items()
+            if kind[2]
+        )
         self._hold(banks)
 
     def _hold(self, banks: Mapping[_Kind, Bank]) -> None:
@@ -183,97 +188,30 @@ def _kind(signature: Signature) -> _Kind:
     return signature.transport, signature.inspect, signature.enabled
 
 
-def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> _Plan | None:
-    condition = normalise(signature.condition)
-    trigger = find_trigger(condition, signature.patterns)
-
-    def report(code: str, message: str, hint: str) -> None:
-        span = signature.condition.span
-        diagnostics.append(Diagnostic(code, message, signature.source, span, hint))
-
-    if signature.always:
-        return _Plan(
-            signature,
-            condition,
-            frozenset(),
-            tuple(_placements(signature, condition)),
-        )
-    if trigger is None:
-        report(
-            "S020",
-            "nothing in the bytes must match for this to be true",
-            "require a pattern or bytes at a fixed offset, or say `prefilter: none`",
-        )
-        return None
-    if not trigger.expressions:
-        report("S020", "this can never be true", "it asks two things of a byte, or too much of one")
-        return None
-    if trigger.bits < WEAK_TRIGGER_BITS:
-        report(
-            "S102",
-            f"the trigger pins only {trigger.bits:.0f} bits",
-            "a longer pattern spares innocent packets",
-        )
-    return _Plan(
-        signature,
-        condition,
-        trigger.expressions,
-        (*trigger.expressions, *_placements(signature, condition)),
-    )
-
-
-def _placements(signature: Signature, condition: syntax.Expression) -> list[HsExpression]:
-    """Every expression that the predicate of a normalised condition asks about."""
-    return [placed(*p) for p in placed_patterns(condition, signature.patterns)]
-
-
-def _is_alternative(condition: syntax.Expression) -> bool:
-    """Whether a condition is true as soon as one of its placements matches."""
-    match condition:
-        case syntax.Match():
-            return True
-        case syntax.Of(quantity=quantity):
-            return quantity in ("any", 1)
-        case syntax.Or(operands=operands):
-            return all(_is_alternative(operand) for operand in operands)
-        case _:
-            return False
-
-
-def _bank(plans: Sequence[_Plan], diagnostics: list[Diagnostic], *, followed: bool) -> Bank:
+def _bank(
+    plans: Sequence[Plan], lists: Lists, diagnostics: list[Diagnostic], *, followed: bool
+) -> Bank:
     try:
-        return Bank(plans, followed=followed)
+        return Bank(plans, lists, followed=followed)
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
-        for position, reason in error.reasons.items():
-            expression = expressions[position]
-            diagnostics.extend(
-                _refused(plan, expression, reason)
-                for plan in plans
-                if expression in plan.expressions
-            )
-        return Bank([], followed=followed)
+        reasons = {expressions[position]: reason for position, reason in error.reasons.items()}
+        for plan in plans:
+            diagnostics += [
+                _refused(plan, expression, reasons[expression])
+                for expression in dict.fromkeys(plan.expressions)
+                if expression in reasons
+            ]
+        return Bank([], lists, followed=followed)
 
 
-def _refused(plan: _Plan, expression: HsExpression, reason: str) -> Diagnostic:
+def _refused(plan: Plan, expression: HsExpression, reason: str) -> Diagnostic:
     """Name the pattern behind an expression that Hyperscan does not take."""
     signature = plan.signature
     for pattern, place in placed_patterns(plan.condition, signature.patterns):
         if expression == placed(pattern, place):
-            reason, hint = _IN_OUR_WORDS.get(reason, (reason, ""))
-            message = f"`{pattern.name}`: {reason}"
-            return Diagnostic("S019", message, signature.source, pattern.span, hint)
+            return refused(signature, pattern, reason)
+    for pattern in signature.patterns:
+        if expression == placed(pattern, None):
+            return refused(signature, pattern, reason)
     return Diagnostic("S019", reason, signature.source, signature.condition.span)
-
-
-# Reasons of Hyperscan's that its own words do not make plain.
-_IN_OUR_WORDS = {
-    "Pattern matches empty buffer; use HS_FLAG_ALLOWEMPTY to enable support.": (
-        "this matches where nothing stands",
-        "require at least one byte",
-    ),
-    "Zero-width assertions are not supported.": (
-        "what does not take up bytes (`(?=`, `(?!`, `(?<`) is not supported",
-        "say it in `when`, with another pattern",
-    ),
-}

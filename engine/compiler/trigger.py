@@ -1,19 +1,23 @@
 r"""The prefilter: what must have matched for a condition to be true.
 
 A trigger is a set of expressions of which at least one matches whenever the condition is
-true. It is found from the patterns, and from comparisons that pin bytes at fixed offsets:
-`u8(0) == 0x41 and u16(16) == 1` implies `^\x41.{15}\x00\x01`.
+true. It is found from the patterns; from comparisons that pin bytes at fixed offsets:
+`u8(0) == 0x41 and u16(16) == 1` implies `^\x41.{15}\x00\x01`; from texts that must stand in
+the payload for a field to equal or hold them; and from the fields, which are known only in
+payloads of their protocol.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.compiler.expression import HsExpression, pinned, placed
+from engine.compiler.expression import HsExpression, literal, pinned, placed
+from engine.fields import VOCABULARY
 from engine.language import syntax
 from engine.language.checker import constant, matched_names
+from engine.language.parser import walk
 
 # A pattern that begins further in than this is no cheaper than the condition itself.
 MAX_PINNED_OFFSET = 1500
@@ -44,30 +48,98 @@ def find_trigger(
 def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) -> Trigger | None:
     match condition:
         case syntax.And(operands=operands):
-            found = [_find(operand, patterns) for operand in operands]
             byte_sets: dict[int, frozenset[int]] = {}
             for operand in operands:
                 for offset, values in _byte_sets(operand).items():
                     byte_sets[offset] = byte_sets.get(offset, values) & values
-            found.append(_pinning(byte_sets))
-            candidates = [trigger for trigger in found if trigger is not None]
-            # Among equals the fewest expressions.
-            return max(candidates, key=lambda t: (t.bits, -len(t.expressions)), default=None)
+            return _strongest(
+                [*(_find(operand, patterns) for operand in operands), _pinning(byte_sets)]
+            )
         case syntax.Or(operands=operands):
             return _any_of([_find(operand, patterns) for operand in operands])
         case syntax.Match(pattern=name, place=place):
-            return Trigger(frozenset({placed(patterns[name], place)}))
+            match_needed = Trigger(frozenset({placed(patterns[name], place)}))
+            return _strongest([match_needed, *_views(condition)])
         case syntax.Of(quantity=quantity, patterns=names, place=place):
             matched = [patterns[n] for n in matched_names(names, list(patterns.values()))]
             each = [Trigger(frozenset({placed(p, place)})) for p in matched]
-            if quantity == "all":
-                return max(each, key=lambda t: t.bits)
             # With n of m wanted, one of any m - n + 1 must be among the matching ones.
             each.sort(key=lambda t: -t.bits)
-            needed = 1 if quantity == "any" else quantity
-            return _any_of(each[: len(each) - needed + 1])
+            needed = {"any": 1, "all": len(each)}.get(str(quantity), quantity)
+            return _strongest([_any_of(each[: len(each) - int(needed) + 1]), *_views(condition)])
         case _:
-            return _pinning(_byte_sets(condition))
+            return _strongest(
+                [
+                    _pinning(_byte_sets(condition)),
+                    _counted(condition, patterns),
+                    _text(condition),
+                    *_views(condition),
+                ]
+            )
+
+
+def _strongest(found: Iterable[Trigger | None]) -> Trigger | None:
+    candidates = [trigger for trigger in found if trigger is not None]
+    # Among equals the fewest expressions.
+    return max(candidates, key=lambda t: (t.bits, -len(t.expressions)), default=None)
+
+
+def _views(leaf: syntax.Expression) -> Iterator[Trigger]:
+    """What each field that a leaf reads implies: the leaf is unknown where one of them is."""
+    for node in walk(leaf):
+        if isinstance(node, syntax.Term) and (implied := VOCABULARY[node.name].implied):
+            yield Trigger(frozenset({HsExpression(implied.regex, bits=implied.bits)}))
+
+
+def _counted(leaf: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) -> Trigger | None:
+    """The pattern of a count that must not be 0."""
+    match leaf:
+        case syntax.Comparison(operator=sign, left=syntax.Count() as count, right=other):
+            number = constant(other)
+            needed = number is not None and not _holds(sign, 0, number)
+        case syntax.Comparison(operator=sign, left=other, right=syntax.Count() as count):
+            number = constant(other)
+            needed = number is not None and not _holds(sign, number, 0)
+        case syntax.Member(operand=syntax.Count() as count, container=syntax.Choice(items=items)):
+            needed = all(constant(item) for item in items)
+        case _:
+            return None
+    return Trigger(frozenset({placed(patterns[count.pattern], count.place)})) if needed else None
+
+
+def _text(leaf: syntax.Expression) -> Trigger | None:
+    """The texts of which one must stand in the payload for a field to equal or hold it."""
+    match leaf:
+        case (
+            syntax.Comparison(operator="==", left=syntax.Term() as term, right=syntax.Text(value=v))
+            | syntax.Comparison(
+                operator="==", left=syntax.Text(value=v), right=syntax.Term() as term
+            )
+        ):
+            return _spelled(term, [v])
+        case syntax.Member(operand=syntax.Term() as term, container=syntax.Choice(items=items)):
+            return _spelled(term, [item.value for item in items if isinstance(item, syntax.Text)])
+        case syntax.TextComparison(
+            operator=sign, left=syntax.Term() as term, right=syntax.Text(value=v)
+        ) if sign == "iequals" or VOCABULARY[term.name].quoted:
+            return _spelled(term, [v], nocase=sign.startswith("i"))
+        case _:
+            return None
+
+
+def _spelled(term: syntax.Term, texts: Sequence[bytes], *, nocase: bool = False) -> Trigger | None:
+    """One of `texts`, as the payload spells the field that has it for a value."""
+    field = VOCABULARY[term.name]
+    if field.quoted is not None:
+        spelled: list[bytes | None] = list(texts)
+    elif field.spell is not None:
+        spelled = [field.spell(text) for text in texts]
+    else:
+        return None
+    if not all(spelled):
+        return None
+    nocase |= field.quoted != "exact"
+    return Trigger(frozenset(literal(text, nocase=nocase) for text in spelled if text))
 
 
 def _pinning(byte_sets: Mapping[int, frozenset[int]]) -> Trigger | None:

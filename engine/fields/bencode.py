@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.language.vocabulary import Implied
+
 MAX_DEPTH = 16
 MAX_ITEMS = 512
 _MAX_LENGTH_DIGITS = 6
@@ -27,6 +29,17 @@ class Dictionary:
                 return None
             value = value[key]
         return value if isinstance(value, bytes) else None
+
+
+def implied(*path: bytes) -> Implied:
+    """What a payload has in which there is a byte string at a path of keys; none: a dictionary.
+
+    Keys stand behind their lengths, which may have leading zeros; dictionaries begin with `d`.
+    """
+    keys = "d.*".join(f"{len(key)}:{key.decode('ascii')}" for key in path)
+    if not path:
+        return Implied("^d.*e", 8.0)
+    return Implied(f"^d.*{keys}[0-9]", 8.0 * (len(keys) - 2 * len(path)))
 
 
 def parse(payload: bytes) -> Dictionary | None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from engine.language.vocabulary import VIEW_BITS, Implied
+
+# Opcode 0, one question, and the length of its first label.
+IMPLIED = Implied(r"^..[\x00-\x07\x80-\x87].\x00\x01.{6}[\x00-\x3f].{4}", VIEW_BITS)
+
 _HEADER = struct.Struct(">HHHHHH")
 _QUESTION = struct.Struct(">HH")
 _RESPONSE = 0x8000
@@ -22,6 +27,14 @@ class DnsMessage:
     response: bool
     name: bytes
     type: int
+
+
+def spell_name(name: bytes) -> bytes | None:
+    """A name as it stands in a question (section 3.1); None where it cannot."""
+    labels = name.split(b".")
+    if not all(0 < len(label) < 64 for label in labels):
+        return None
+    return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
 
 
 def parse_message(payload: bytes) -> DnsMessage | None:

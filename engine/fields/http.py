@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from engine.language.vocabulary import VIEW_BITS, Implied
+
 MAX_HEADERS = 64
 
-_REQUEST = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^ \r\n]+) HTTP/1\.[01]\r?\n")
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
+_REQUEST_LINE = r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^ \r\n]+) HTTP/1\.[01]\r?\n"
+_STATUS_LINE = r"HTTP/1\.[01] ([0-9]{3})[ \r\n]"
+_REQUEST = re.compile(_REQUEST_LINE.encode())
+_STATUS = re.compile(_STATUS_LINE.encode())
+
+REQUEST_IMPLIED = Implied(f"^{_REQUEST_LINE}", VIEW_BITS)
+STATUS_IMPLIED = Implied(f"^{_STATUS_LINE}", VIEW_BITS)
+MESSAGE_IMPLIED = Implied(f"^(?:{_REQUEST_LINE}|{_STATUS_LINE})", VIEW_BITS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,12 +50,20 @@ def _bencode_fields() -> Iterator[Field]:
         ("bencode.a.target", (b"a", b"target"), "The target of a find_node query (BEP 5)."),
         ("bencode.r.id", (b"r", b"id"), "The node id of a KRPC reply (BEP 5)."),
     ):
-        yield Field(name, Type.TEXT, doc, _bencode_text(*path))
+        yield Field(
+            name,
+            Type.TEXT,
+            doc,
+            _bencode_text(*path),
+            implied=bencode.implied(*path),
+            quoted="exact",
+        )
     yield Field(
         "bencode.end",
         Type.NUMBER,
         "The offset after the bencoded dictionary that the payload begins with.",
         _attribute(bencode.parse, "end"),
+        implied=bencode.implied(),
     )
 
 
@@ -74,19 +82,33 @@ def _utp_fields() -> Iterator[Field]:
             f"Of a uTP header (BEP 29): {doc}.",
             _attribute(utp.parse_header, name),
             transports=_UDP,
+            implied=utp.IMPLIED,
         )
 
 
 def _http_fields() -> Iterator[Field]:
-    for name, kind, doc in (
-        ("method", Type.TEXT, "The method of an HTTP/1 request."),
-        ("target", Type.TEXT, "Path and query of an HTTP/1 request, as sent."),
-        ("path", Type.TEXT, "The path of an HTTP/1 request, up to its question mark."),
-        ("query", Type.TEXT, "The query of an HTTP/1 request, after its question mark."),
-        ("host", Type.TEXT, "The Host header in lower case, without a port."),
-        ("status", Type.NUMBER, "The status of an HTTP/1 response."),
+    for name, doc in (
+        ("method", "The method of an HTTP/1 request."),
+        ("target", "Path and query of an HTTP/1 request, as sent."),
+        ("path", "The path of an HTTP/1 request, up to its question mark."),
+        ("query", "The query of an HTTP/1 request, after its question mark."),
+        ("host", "The Host header in lower case, without a port."),
     ):
-        yield Field(f"http.{name}", kind, doc, _attribute(http.parse_message, name))
+        yield Field(
+            f"http.{name}",
+            Type.TEXT,
+            doc,
+            _attribute(http.parse_message, name),
+            implied=http.MESSAGE_IMPLIED if name == "host" else http.REQUEST_IMPLIED,
+            quoted="nocase" if name == "host" else "exact",
+        )
+    yield Field(
+        "http.status",
+        Type.NUMBER,
+        "The status of an HTTP/1 response.",
+        _attribute(http.parse_message, "status"),
+        implied=http.STATUS_IMPLIED,
+    )
 
     def header(context: Context, name: bytes) -> bytes | None:
         message: http.HttpMessage | None = context.view(http.parse_message)
@@ -97,6 +119,8 @@ def _http_fields() -> Iterator[Field]:
         Type.TEXT,
         "The User-Agent header.",
         lambda context: header(context, b"user-agent"),
+        implied=http.MESSAGE_IMPLIED,
+        quoted="exact",
     )
     yield Field(
         "http.header",
@@ -104,6 +128,8 @@ def _http_fields() -> Iterator[Field]:
         "The header of this name, in any case; the first where there are several.",
         header,
         (("name", Type.TEXT),),
+        implied=http.MESSAGE_IMPLIED,
+        quoted="exact",
     )
 
 
@@ -113,7 +139,13 @@ def _tls_fields() -> Iterator[Field]:
         ("alpn", Type.TEXT, "The first protocol a TLS ClientHello offers (RFC 7301)."),
         ("version", Type.NUMBER, "The legacy version of a TLS ClientHello: 0x0303 for 1.2, 1.3."),
     ):
-        yield Field(f"tls.{name}", kind, doc, _attribute(tls.parse_client_hello, name))
+        yield Field(
+            f"tls.{name}",
+            kind,
+            doc,
+            _attribute(tls.parse_client_hello, name),
+            implied=tls.IMPLIED,
+        )
 
 
 def _dns_fields() -> Iterator[Field]:
@@ -123,7 +155,13 @@ def _dns_fields() -> Iterator[Field]:
         ("response", "response", Type.TRUTH, "Whether a DNS message is an answer."),
     ):
         yield Field(
-            f"dns.{name}", kind, doc, _attribute(dns.parse_message, attribute), transports=_UDP
+            f"dns.{name}",
+            kind,
+            doc,
+            _attribute(dns.parse_message, attribute),
+            transports=_UDP,
+            implied=dns.IMPLIED,
+            spell=dns.spell_name if name == "query" else None,
         )
 
 

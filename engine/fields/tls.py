@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.language.vocabulary import VIEW_BITS, Implied
+
+# A handshake record that begins with a ClientHello.
+IMPLIED = Implied(r"^\x16\x03.{3}\x01", VIEW_BITS)
+
 _HANDSHAKE_RECORD = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
@@ -92,5 +97,8 @@ def _handshake_bytes(stream: bytes) -> bytes:
     for _ in range(MAX_RECORDS):
         if records.number(1) != _HANDSHAKE_RECORD or records.number(2) >> 8 != 3:
             break
-        parts.append(records.vector(2))
+        part = records.vector(2)
+        if not part:  # never empty (RFC 8446, section 5.1)
+            break
+        parts.append(part)
     return b"".join(parts)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from engine.language.vocabulary import Implied
+
+# Version 1 and a type from 0 to 4: far too little to look for alone.
+IMPLIED = Implied(r"^[\x01\x11\x21\x31\x41].{19}", 5.7)
+
 HEADER_B = 20
 MAX_EXTENSIONS = 8
 

@@ -149,6 +149,14 @@ class Builder:
         left, operator, right = items
         return syntax.Comparison(operator=operator.value, left=left, right=right, span=span)
 
+    def text_comparison(self, span: Span, items: list[Any]) -> syntax.TextComparison:
+        left, operator, right = items
+        return syntax.TextComparison(operator=operator.value, left=left, right=right, span=span)
+
+    def count(self, span: Span, items: list[Any]) -> syntax.Count:
+        place = items[1] if len(items) > 1 else None
+        return syntax.Count(pattern=str(items[0]), place=place, span=span)
+
     def member(self, span: Span, items: list[Any]) -> syntax.Member:
         return syntax.Member(operand=items[0], container=items[1], span=span)
 
@@ -157,6 +165,9 @@ class Builder:
 
     def choice(self, span: Span, items: list[Any]) -> syntax.Choice:
         return syntax.Choice(items=tuple(items), span=span)
+
+    def list_reference(self, span: Span, items: list[Any]) -> syntax.ListReference:
+        return syntax.ListReference(name=str(items[0])[1:], span=span)
 
     def network(self, span: Span, items: list[Any]) -> syntax.Network:
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Source, Span, nearest
+from engine.language.lists import Lists
+from engine.language.regex import looks_behind
 from engine.language.vocabulary import Field, Type, Vocabulary
 
 # Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
@@ -20,11 +22,48 @@ def check(
     inspect: str,
     vocabulary: Vocabulary,
     source: Source,
+    lists: Lists | None = None,
+    variables: Collection[str] = (),
 ) -> list[Diagnostic]:
-    """Every mistake in one signature's patterns and condition, and what looks wasteful."""
-    checker = _Checker(patterns, transport, inspect, vocabulary, source)
+    """Every mistake in one signature's patterns and condition, and what looks wasteful.
+
+    What is wrong in the `lists` it asks for is told by them. Of `variables`, filled in before,
+    only the names matter: for hints.
+    """
+    checker = _Checker(
+        patterns, transport, inspect, vocabulary, source, lists or Lists({}), variables
+    )
     checker.check(condition)
-    return checker.diagnostics
+    # Each entry of a variable stands at the same place.
+    return list(dict.fromkeys(checker.diagnostics))
+
+
+def static_type(expression: syntax.Expression, vocabulary: Vocabulary) -> Type:
+    """The type of a checked value."""
+    match expression:
+        case syntax.Term(name=name):
+            return vocabulary[name].type
+        case syntax.Text():
+            return Type.TEXT
+        case syntax.Number(value=float()):
+            return Type.DECIMAL
+        case _:
+            return Type.NUMBER
+
+
+Place = syntax.Expression | syntax.Range | None
+
+
+def is_constant(place: Place) -> bool:
+    """Whether a place is known before any packet is."""
+    return all(constant(bound) is not None for bound in place_bounds(place))
+
+
+def place_bounds(place: Place) -> tuple[syntax.Expression, ...]:
+    """What a place is made of: an offset, the two of a range, or nothing."""
+    if place is None:
+        return ()
+    return (place.low, place.high) if isinstance(place, syntax.Range) else (place,)
 
 
 def matched_names(names: Sequence[str], patterns: Sequence[syntax.Pattern]) -> list[str]:
@@ -86,6 +125,8 @@ class _Checker:
         inspect: str,
         vocabulary: Vocabulary,
         source: Source,
+        lists: Lists,
+        variables: Collection[str],
     ) -> None:
         self.diagnostics: list[Diagnostic] = []
         self._patterns = patterns
@@ -93,6 +134,9 @@ class _Checker:
         self._inspect = inspect
         self._vocabulary = vocabulary
         self._source = source
+        self._lists = lists
+        self._variables = variables
+        self._names = (*vocabulary, *variables)
         self._used: set[str] = set()
 
     def check(self, condition: syntax.Expression) -> None:
@@ -144,12 +188,20 @@ class _Checker:
             case syntax.Comparison():
                 self._comparison(expression)
                 return Type.TRUTH
+            case syntax.TextComparison(left=left, right=right):
+                self._expect(left, Type.TEXT)
+                self._expect(right, Type.TEXT)
+                return Type.TRUTH
             case syntax.Member():
                 self._member(expression)
                 return Type.TRUTH
+            case syntax.Count(pattern=name, place=place):
+                found = self._known([name], expression.span)
+                self._place(place, found, searched=place is not None)
+                return Type.NUMBER
             case syntax.Match(pattern=name, place=place):
-                self._known([name], expression.span)
-                self._place(place)
+                found = self._known([name], expression.span)
+                self._place(place, found, searched=not is_constant(place))
                 return Type.TRUTH
             case syntax.Of():
                 self._of(expression)
@@ -163,9 +215,12 @@ class _Checker:
                 return Type.TRUTH
 
     def _term(self, term: syntax.Term) -> Type | None:
+        if term.name in self._variables:
+            self._report("S013", f"`{term.name}` is a list", term.span, "write `in` before it")
+            return None
         field = self._vocabulary.get(term.name)
         if field is None:
-            hint = nearest(term.name, self._vocabulary)
+            hint = nearest(term.name, self._names)
             self._report("S012", f"unknown field `{term.name}`", term.span, hint)
             return None
         if self._transport not in field.transports:
@@ -229,7 +284,8 @@ class _Checker:
         elif left is Type.ADDRESS:
             self._report("S013", "addresses are not compared", comparison.span, "use `in`")
         elif left is Type.TEXT and comparison.operator not in ("==", "!="):
-            self._report("S013", "texts are only equal or not", comparison.span)
+            hint = "use `contains`, `startswith`, `endswith`"
+            self._report("S013", "texts have no order", comparison.span, hint)
 
     def _member(self, member: syntax.Member) -> None:
         operand = self._type(member.operand)
@@ -254,6 +310,25 @@ class _Checker:
                     self._report(
                         "S013", f"only an address is in a network, this is {operand}", member.span
                     )
+
+            case syntax.ListReference() as reference:
+                self._list(reference, operand)
+            case syntax.Term(name=name, span=span):
+                hint = nearest(name, self._variables)
+                if name in self._variables:
+                    hint = f"`{name}` holds no {'network' if operand is Type.ADDRESS else 'list'}"
+                self._report("S013", "a range, list or network is needed here", span, hint)
+
+    def _list(self, reference: syntax.ListReference, operand: Type | None) -> None:
+        name = reference.name
+        if name not in self._lists.sources:
+            hint = nearest(f"@{name}", [f"@{known}" for known in self._lists.sources])
+            hint = hint or f"its entries belong in `lists/{name}.txt`"
+            self._report("S024", f"there is no list `@{name}`", reference.span, hint)
+        elif operand in (Type.TEXT, Type.NUMBER, Type.ADDRESS):
+            self._lists.entries(name, operand)
+        elif operand is not None:
+            self._report("S013", f"lists have no place for {operand}", reference.span)
 
     def _ascending(self, bounds: syntax.Range) -> None:
         low, high = constant(bounds.low), constant(bounds.high)
@@ -283,19 +358,28 @@ class _Checker:
             self._report("S011", "`them` needs patterns, none is defined", of.span)
         elif isinstance(of.quantity, int) and not 1 <= of.quantity <= max(1, len(found)):
             self._report("S016", f"{of.quantity} of {len(found)} patterns", of.span)
-        self._place(of.place)
+        self._place(of.place, found, searched=not is_constant(of.place))
 
-    def _place(self, place: syntax.Expression | syntax.Range | None) -> None:
-        if place is None:
-            return
-        is_range = isinstance(place, syntax.Range)
-        for bound in (place.low, place.high) if isinstance(place, syntax.Range) else (place,):
+    def _place(self, place: Place, names: Sequence[str], *, searched: bool) -> None:
+        """Check a place; `searched` ones are looked for from there on, after the trigger."""
+        for bound in place_bounds(place):
             if self._expect(bound, Type.NUMBER) is not Type.NUMBER:
                 continue
             value = constant(bound)
-            if value is None:
-                self._report("S015", "where a pattern stands must be a constant", bound.span)
-            elif not 0 <= value <= MAX_OFFSET_B:
+            if value is not None and not 0 <= value <= MAX_OFFSET_B:
                 self._report("S016", f"offsets go from 0 to {MAX_OFFSET_B}", bound.span)
-        if is_range:
-            self._ascending(place)  # type: ignore[arg-type]
+        if isinstance(place, syntax.Range):
+            self._ascending(place)
+        for pattern in self._patterns if searched else ():
+            body = pattern.body
+            if (
+                pattern.name in names
+                and isinstance(body, syntax.RegexBody)
+                and looks_behind(body.expression)
+            ):
+                self._report(
+                    "S019",
+                    f"`{pattern.name}` looks at what stands before it",
+                    pattern.span,
+                    r"`^` and `\b` have no meaning where the place is computed",
+                )

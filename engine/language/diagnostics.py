@@ -46,9 +46,13 @@ CODES: dict[str, str] = {
     "S021": "a test of the signature fails",
     "S022": "a signature needs a test that matches and a look-alike that does not",
     "S023": "too long or too deeply nested",
+    "S024": "unknown list",
+    "S025": "an entry of a list does not fit what the list is asked for",
+    "S026": "the name of a variable is taken",
     "S030": "a tag that no signature sets",
     "S101": "a pattern is never used",
     "S102": "a weak trigger: Python runs for many innocent packets",
+    "S103": "a variable or a list is never used",
 }
 
 _SHOWN_COLUMNS = 100
@@ -73,8 +77,12 @@ class Source:
 
     def line(self, number: int) -> str:
         """Line `number` (from 1), empty past the end."""
-        lines = _lines(self.text)
-        return lines[number - 1] if number <= len(lines) else ""
+        return self.lines[number - 1] if number <= len(self.lines) else ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines as YAML counts them (1.1, section 5.4)."""
+        return _lines(self.text)
 
 
 def _visible(line: str) -> str:
@@ -84,7 +92,6 @@ def _visible(line: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _lines(text: str) -> list[str]:
-    """The lines as YAML counts them (1.1, section 5.4)."""
     return re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
 
 

@@ -23,16 +23,10 @@ from engine.language.diagnostics import (
 from engine.language.form import SignatureForm, Then
 from engine.language.parser import parse_condition, parse_patterns
 from engine.language.payload import read_payload
+from engine.language.yaml_nodes import documents, plain_values, span_of
 
 # Of one file; what follows more mistakes is not read.
 MAX_MISTAKES = 100
-MAX_YAML_DEPTH = 16
-# Numbers and the like are shorter. YAML 1.1 reads `1:2:3` in base 60, and takes time over it
-# that grows with the square of its length.
-_MAX_PLAIN_VALUE = 64
-
-# libyaml's parser where it is built in; both give the same marks.
-_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ class Signature:
 
 def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
     """The signatures of one file and every diagnostic; signatures with errors are left out."""
-    nodes, diagnostics = _documents(source)
+    nodes, diagnostics = documents(source)
     signatures = []
     for node in nodes:
         document = _Document(source, node)
@@ -82,66 +76,9 @@ def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
             signatures.append(signature)
         if sum(d.severity == "error" for d in diagnostics) >= MAX_MISTAKES:
             message = f"{MAX_MISTAKES} mistakes are enough; what follows was not read"
-            diagnostics.append(Diagnostic("S023", message, source, _span(node)))
+            diagnostics.append(Diagnostic("S023", message, source, span_of(node)))
             break
     return signatures, diagnostics
-
-
-def _documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
-    """Compose the YAML documents of a file.
-
-    Aliases, anchors and tags are refused from the event stream, before any of them can be
-    followed, and nesting is bounded there too: composing recurses.
-    """
-
-    def refuse(code: str, message: str, mark: Any, hint: str = "") -> Diagnostic:
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        return Diagnostic(code, message, source, Span(line, column, line, column + 1), hint)
-
-    depth = 0
-    try:
-        for event in yaml.parse(source.text, Loader=_Loader):
-            mark = event.start_mark
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                hint = "write the value out"
-                return [], [refuse("S002", "anchors and aliases are not used here", mark, hint)]
-            if getattr(event, "tag", None):
-                hint = "quote a value to make it a text"
-                return [], [refuse("S002", "tags are not used here", mark, hint)]
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > MAX_YAML_DEPTH:
-                    return [], [refuse("S023", f"nested more than {MAX_YAML_DEPTH} deep", mark)]
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-        nodes = [n for n in yaml.compose_all(source.text, Loader=_Loader) if not _is_empty(n)]
-    except yaml.MarkedYAMLError as error:
-        problem = ", ".join(filter(None, [error.context, error.problem]))
-        mark = error.problem_mark or error.context_mark
-        hint = ""
-        if mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == "\t":
-            hint = "indent with spaces"
-        elif mark and error.context_mark and error.context_mark.line != mark.line:
-            hint = f"it began in line {error.context_mark.line + 1}"
-        return [], [refuse("S001", problem, mark, hint)]
-    except yaml.YAMLError:
-        # Only characters are refused without a place.
-        found = yaml.reader.Reader.NON_PRINTABLE.search(source.text)
-        before = source.text[: found.start() if found else 0].split("\n")
-        span = Span(len(before), len(before[-1]) + 1, len(before), len(before[-1]) + 2)
-        return [], [Diagnostic("S001", "control characters are not allowed", source, span)]
-    return nodes, []
-
-
-def _is_empty(node: yaml.Node | None) -> bool:
-    return node is None or (isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~"))
-
-
-def _span(node: yaml.Node) -> Span:
-    start, end = node.start_mark, node.end_mark
-    if end.line != start.line:  # a block: point at where it begins
-        return Span(start.line + 1, start.column + 1, start.line + 1, start.column + 2)
-    return Span(start.line + 1, start.column + 1, end.line + 1, end.column + 1)
 
 
 class _Document:
@@ -151,14 +88,13 @@ class _Document:
         self.diagnostics: list[Diagnostic] = []
         self._source = source
         self._root = root
-        self._constructor = yaml.constructor.SafeConstructor()
 
     def signature(self) -> Signature | None:
-        values = self._values(self._root)
+        values = plain_values(self._source, self._root, self.diagnostics)
         if has_errors(self.diagnostics):
             return None
         if not isinstance(values, dict):
-            self._report("S006", "a signature is a mapping: `id: ...`", _span(self._root))
+            self._report("S006", "a signature is a mapping: `id: ...`", span_of(self._root))
             return None
         try:
             form = SignatureForm.model_validate(values)
@@ -193,7 +129,7 @@ class _Document:
             then=form.then,
             tests=tests,
             source=self._source,
-            span=_span(self._node("id")),
+            span=span_of(self._node("id")),
         )
 
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
@@ -202,7 +138,7 @@ class _Document:
     def _check_together(self, form: SignatureForm, inspect: str) -> None:
         """Report keys that are right each by itself, and not beside each other."""
         if (form.scope.transport, inspect) == ("udp", "stream"):
-            span = _span(self._node("scope", "inspect"))
+            span = span_of(self._node("scope", "inspect"))
             self._report("S006", "udp has no streams", span, "use `inspect: packet`")
         if inspect == "flow" and form.patterns:
             message = "patterns need one buffer, and a flow has none"
@@ -210,29 +146,8 @@ class _Document:
             self._report("S006", message, self._key_span("patterns"), hint)
         if form.then.action == "tag" and form.then.tag is None:
             hint = "add `tag: {name: ..., of: src, for: 10m}`"
-            span = _span(self._node("then", "action"))
+            span = span_of(self._node("then", "action"))
             self._report("S005", "`tag` is missing: the action is to set it", span, hint)
-
-    def _values(self, node: yaml.Node) -> Any:
-        """Plain values from nodes; duplicate and non-text keys are reported."""
-        if isinstance(node, yaml.ScalarNode):
-            if len(node.value) > _MAX_PLAIN_VALUE:  # text, whatever YAML makes of it
-                return node.value
-            try:
-                return self._constructor.construct_object(node)
-            except (yaml.YAMLError, ValueError, OverflowError):
-                return node.value
-        if isinstance(node, yaml.SequenceNode):
-            return [self._values(item) for item in node.value]
-        values: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._report("S006", "a key is a word", _span(key))
-            elif key.value in values:
-                self._report("S003", f"`{key.value}` stands twice", _span(key))
-            else:
-                values[key.value] = self._values(value)
-        return values
 
     def _node(self, *path: str | int) -> yaml.Node:
         """The node at a path of keys and indices, or the deepest that exists on the way."""
@@ -253,10 +168,10 @@ class _Document:
         if isinstance(parent, yaml.MappingNode):
             for key, _ in parent.value:
                 if key.value == path[-1]:
-                    return _span(key)
+                    return span_of(key)
             if parent.value:
-                return _span(parent.value[0][0])
-        return _span(parent)
+                return span_of(parent.value[0][0])
+        return span_of(parent)
 
     def _report_problem(self, problem: Any) -> None:
         """Put one of pydantic's findings into our words."""
@@ -274,15 +189,17 @@ class _Document:
                 self._report("S004", f"unknown key {name}", self._key_span(*path), hint)
             case "model_type":
                 hint = "write `{key: value, ...}`"
-                self._report("S006", f"{name}: a mapping is needed", _span(self._node(*path)), hint)
+                self._report(
+                    "S006", f"{name}: a mapping is needed", span_of(self._node(*path)), hint
+                )
             case "too_short" | "too_long" as which:
                 bound = "at least" if which == "too_short" else "at most"
                 limit = problem["ctx"]["min_length" if which == "too_short" else "max_length"]
                 message = f"{name}: {bound} {limit} of them"
-                self._report("S006", message, _span(self._node(*path)))
+                self._report("S006", message, span_of(self._node(*path)))
             case _:
                 message = message[:1].lower() + message[1:]
-                self._report("S006", f"{name}: {message}", _span(self._node(*path)))
+                self._report("S006", f"{name}: {message}", span_of(self._node(*path)))
 
     def _literal_block(self, key: str) -> Fragment | None:
         node = self._node(key)
@@ -290,7 +207,7 @@ class _Document:
             self._report(
                 "S007",
                 f"`{key}` must be a literal block",
-                _span(node),
+                span_of(node),
                 f"write `{key}: |` and the text indented below it",
             )
             return None
@@ -321,7 +238,7 @@ class _Document:
                 wrong = "no `payload`" if test.payload is None else "both `payload` and `turns`"
                 hint = "write `payload: ...`, or `turns: [...]` for a flow"
                 message = f"`tests`, number {index + 1}, has {wrong}"
-                self._report("S005", message, _span(node), hint)
+                self._report("S005", message, span_of(node), hint)
                 continue
             if test.turns is None:
                 node = self._node("tests", index, "payload")
@@ -335,7 +252,7 @@ class _Document:
                 yield SignatureTest(
                     payload=payloads[0],
                     must_match=test.expect == "match",
-                    span=_span(node),
+                    span=span_of(node),
                     turns=() if test.turns is None else tuple(payloads),
                     source_tags=frozenset(test.tagged.src),
                     destination_tags=frozenset(test.tagged.dst),
@@ -348,7 +265,7 @@ class _Document:
         fragment = Fragment(self._source, text, line, column)
         # Only where YAML left the text as it is written are places in it places in the file.
         as_written = self._source.line(line)[column - 1 :].startswith(text)
-        return self._parsed(read_payload, fragment, None if as_written else _span(node))
+        return self._parsed(read_payload, fragment, None if as_written else span_of(node))
 
     def _parsed(self, parse: Any, fragment: Fragment, place: Span | None = None) -> Any:
         """What `parse` makes of a text; None after a mistake, put at `place` if there is one."""

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_DURATION_TEXT = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
+_MAX_SECONDS = 30 * 86400
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -20,10 +22,17 @@ def _seconds(value: object) -> object:
     raise ValueError("a duration is a number and s, m, h or d: 10s, 5m, 2h, 1d")
 
 
+def _bounded(value: int) -> int:
+    if not 0 < value <= _MAX_SECONDS:
+        raise ValueError("a duration is at least 1s and at most 30d")
+    return value
+
+
 Seconds = Annotated[
     int,
-    BeforeValidator(_seconds, json_schema_input_type=str),
-    Field(gt=0, le=30 * 86400, description="a duration such as 10s, 5m, 2h"),
+    BeforeValidator(_seconds, json_schema_input_type=_DURATION_TEXT),
+    AfterValidator(_bounded),
+    Field(description="a duration such as 10s, 5m, 2h"),
 ]
 
 
@@ -124,19 +133,21 @@ class SignatureForm(_Form):
         description="dotted, unique, never reused: what logs, metrics and bans name",
         json_schema_extra={"pattern": _ID},
     )
-    rev: int = Field(1, ge=1)
-    title: str = Field(min_length=1, max_length=200)
+    rev: int = Field(1, ge=1, description="raise it with every change")
+    title: str = Field(min_length=1, max_length=200, description="one line for people")
     status: Literal["experimental", "stable", "deprecated"] = "stable"
-    description: str = ""
-    refs: list[str] = []
+    description: str = Field("", description="prose")
+    refs: list[str] = Field([], description="where the protocol is described: BEP-3, RFC 8446")
     enabled: bool = Field(
         True, description="false: read, compiled and tested with the others, but judges no packet"
     )
     scope: Scope
-    patterns: str = ""
-    when: str
+    patterns: str = Field("", description="named patterns, in a literal block")
+    when: str = Field(description="the condition, in a literal block")
     prefilter: Literal["none"] | None = Field(
         None, description="none: run on every packet, because no bytes can be matched first"
     )
     then: Then
-    tests: list[TestForm]
+    tests: list[TestForm] = Field(
+        description="payloads that must match, and look-alikes that must not: one of each at least"
+    )

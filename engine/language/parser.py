@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lark
 
@@ -117,7 +117,7 @@ _EXPECTED = {
     "$END": "the end",
     "__ANY__": "anything",
 }
-_KEYWORDS = {"and", "or", "not", "in", "at", "of", "any", "all", "them", "nocase"}
+_KEYWORDS = {"and", "or", "not", "in", "at", "of", "any", "all", "them", "nocase", "count"}
 
 # Operators of other languages, where ours is a word or another sign.
 _FOREIGN = {"&": "and", "|": "or", "!": "not", "=": "=="}
@@ -140,6 +140,8 @@ def _syntax_diagnostic(error: lark.exceptions.UnexpectedInput, fragment: Fragmen
     expected = sorted(_EXPECTED[name] for name in accepted if name in _EXPECTED)
     hint = "expected " + " or ".join(expected) if 0 < len(expected) <= 6 else ""
     keywords = {name.lower() for name in accepted} & _KEYWORDS
+    if "TEXT_OPERATOR" in accepted:
+        keywords |= set(get_args(syntax.TextOperator))
     if word.isalpha() and (meant := nearest(word, keywords)).startswith("did you mean"):
         hint = meant
     elif word in _FOREIGN and ("COMPARISON" if word == "=" else "NAME") in accepted:

@@ -31,6 +31,9 @@ _MEANINGS = {
 }
 
 
+_LOOKS_BEHIND = frozenset({"^", r"\A", r"\b", r"\B"})
+
+
 class RegexError(Exception):
     """A regular expression that is not handed to Hyperscan.
 
@@ -79,6 +82,11 @@ def check_regex(expression: str) -> None:
             )
     if open_groups:
         raise RegexError("this `(` is not closed", open_groups[-1][0])
+
+
+def looks_behind(expression: str) -> bool:
+    r"""Whether an expression asks what stands before its match: `^`, `\A`, `\b`, `\B`."""
+    return any(piece[0] in _LOOKS_BEHIND for piece in _PIECE.finditer(expression))
 
 
 def _times(repeat: str) -> int:

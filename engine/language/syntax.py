@@ -82,6 +82,9 @@ class Pattern(Node):
 
 ArithmeticOperator = Literal["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>"]
 ComparisonOperator = Literal["==", "!=", "<", "<=", ">", ">="]
+TextOperator = Literal[
+    "contains", "startswith", "endswith", "icontains", "istartswith", "iendswith", "iequals"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,23 @@ class Comparison(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class TextComparison(Node):
+    """`a contains b` and the like, on texts; an `i` in front takes upper and lower case alike."""
+
+    operator: TextOperator
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Node):
+    """`count($a)`, `count($a in 0..64)`: at how many offsets the pattern begins."""
+
+    pattern: str
+    place: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Range(Node):
     """`low..high`, half-open."""
 
@@ -155,16 +175,26 @@ class Network(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class ListReference(Node):
+    """`@name`: the entries of a list file; the name goes without its sign."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Member(Node):
-    """`x in CONTAINER`."""
+    """`x in CONTAINER`; a term as container is a variable that was not filled in yet."""
 
     operand: Expression
-    container: Range | Choice | Network
+    container: Range | Choice | Network | ListReference | Term
 
 
 @dataclass(frozen=True, slots=True)
 class Match(Node):
-    """`$a`, `$a at 0` (an offset), `$a in 0..64` (where it may start)."""
+    """`$a`, `$a at 0` (an offset), `$a in 0..64` (where it may start).
+
+    Offsets may be computed: `$a at u8(3)`.
+    """
 
     pattern: str
     place: Expression | Range | None = None
@@ -201,5 +231,18 @@ class Or(Node):
 
 
 Expression = (
-    Number | Text | Term | Unary | Arithmetic | Comparison | Member | Match | Of | Not | And | Or
+    Number
+    | Text
+    | Term
+    | Count
+    | Unary
+    | Arithmetic
+    | Comparison
+    | TextComparison
+    | Member
+    | Match
+    | Of
+    | Not
+    | And
+    | Or
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 
 class Type(StrEnum):
@@ -29,6 +29,21 @@ Parameters = tuple[tuple[str, Type], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Implied:
+    """A regular expression, in Hyperscan's dialect, that matches wherever a field is known.
+
+    `bits` says how much it tells, as in `HsExpression`. What few packets match but those of
+    the protocol itself has VIEW_BITS: enough to be a trigger, less than any longer text.
+    """
+
+    regex: str
+    bits: float
+
+
+VIEW_BITS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """A name a condition can use.
 
@@ -39,6 +54,10 @@ class Field:
 
     A name such as `turn(n).size` has its first parameter inside: a constant under
     `index_below`. Of what it reads, `reach_b` bytes are kept.
+
+    `implied` must match for the field to be known. A text field is `quoted` if its value
+    stands in the payload as it is, or but for upper and lower case ("nocase"); otherwise
+    `spell` may tell how a whole value stands there, upper and lower case aside.
     """
 
     name: str
@@ -51,6 +70,9 @@ class Field:
     inspects: frozenset[str] = _ONE_BUFFER
     index_below: int | None = None
     reach_b: int | None = None
+    implied: Implied | None = None
+    quoted: Literal["exact", "nocase"] | None = None
+    spell: Callable[[bytes], bytes | None] | None = None
 
     @property
     def signature(self) -> str:

@@ -49,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
     captures = find_captures(options.captures)
     wanted = FlowFilter(options.flow) if options.flow else None
     ruleset = load(options.signatures, enable_all=options.all)
-    explainers = [Explainer(signature) for signature in _chosen(ruleset, options.signature)]
+    explainers = [
+        Explainer(signature, ruleset.lists) for signature in _chosen(ruleset, options.signature)
+    ]
 
     def work(path: Path) -> CaptureExplanation:
         return explain_capture(

@@ -27,7 +27,7 @@ class Cost:
 
     `triggered` counts the buffers in which its trigger matched, `calls` those for which its
     predicate ran, `true` those for which it was true; `time_ns` is the time in its predicate.
-    A signature that its trigger decides has no predicate.
+    A signature that its trigger decides is not asked.
     """
 
     triggered: int = 0
@@ -113,14 +113,15 @@ class _MeasuredBank(Bank):
 
     def decide(self, hits: Sequence[int], context: Context) -> list[Rule]:
         found = []
+        matched = frozenset(hits)
         for rule in self.candidates(hits):
             cost = self._costs[rule.id]
             cost.triggered += rule.id not in self._always_asked
             true = True
-            if rule.predicate is not None:
+            if rule.predicate is not None or rule.clauses:
                 cost.calls += 1
                 started_ns = perf_counter_ns()
-                true = rule.predicate.when(context, hits)
+                true = rule.is_true(context, matched)
                 cost.time_ns += perf_counter_ns() - started_ns
             if true:
                 cost.true += 1

@@ -47,8 +47,26 @@ _decimals = st.builds(
 )
 _bounds = st.tuples(st.integers(0, 5), st.integers(1, 9)).map(lambda b: f"{b[0]}..{b[0] + b[1]}")
 _places = st.one_of(
-    st.just(""), offsets.map(lambda o: f" at {o}"), _bounds.map(lambda b: f" in {b}")
+    st.just(""),
+    offsets.map(lambda o: f" at {o}"),
+    _bounds.map(lambda b: f" in {b}"),
+    numbers.map(lambda n: f" at {n}"),
+    st.builds(" in {}..{}".format, numbers, numbers).filter(lambda t: "(" in t),
 )
+_names = ["$a", "$b", "$b2"]
+_counts = st.builds(
+    "count({}{})".format,
+    st.sampled_from(_names),
+    st.one_of(
+        st.just(""),
+        _bounds.map(lambda b: f" in {b}"),
+        st.builds(" in {}..{}".format, numbers, small).filter(lambda t: "u" in t),
+    ),
+)
+_text_signs = [
+    *("contains", "startswith", "endswith"),
+    *("icontains", "istartswith", "iendswith", "iequals"),
+]
 
 comparisons = st.one_of(
     st.builds("{} {} {}".format, _reads, _signs, small),
@@ -63,8 +81,15 @@ comparisons = st.one_of(
     st.builds('bencode.y {} "{}"'.format, st.sampled_from(["==", "!="]), st.sampled_from("qA")),
     st.just('bencode.y in ["q", "r"]'),
     st.just("src.ip in 10.0.0.0/8"),
+    st.builds(
+        'bencode.y {} "{}"'.format,
+        st.sampled_from(_text_signs),
+        st.sampled_from(["q", "A", "a", ""]),
+    ),
+    st.builds("{} {} {}".format, _counts, _signs, st.one_of(small, numbers)),
+    st.builds("{} {} {}".format, st.integers(0, 2), _signs, _counts),
+    st.builds("{} in [{}, {}]".format, _counts, small, small),
 )
-_names = ["$a", "$b", "$b2"]
 matches = st.one_of(
     st.builds("{}{}".format, st.sampled_from(_names), _places),
     st.builds(

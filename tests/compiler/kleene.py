@@ -44,6 +44,9 @@ def truth(
     def of(inner: syntax.Expression) -> Truth:
         return truth(inner, patterns, context)
 
+    def worth(inner: syntax.Expression) -> Any:
+        return value(inner, context, patterns)
+
     match condition:
         case syntax.Not(operand=operand):
             inner = of(operand)
@@ -53,25 +56,33 @@ def truth(
         case syntax.Or(operands=operands):
             return _any(map(of, operands))
         case syntax.Comparison(operator=sign, left=left, right=right):
-            return _compare(sign, value(left, context), value(right, context))
+            return _compare(sign, worth(left), worth(right))
+        case syntax.TextComparison(operator=sign, left=left, right=right):
+            texts = worth(left), worth(right)
+            return None if None in texts else _compare_texts(sign, *texts)
         case syntax.Member(operand=operand, container=syntax.Range(low=low, high=high)):
-            found = value(operand, context)
+            found = worth(operand)
             return _all(
                 [
-                    _compare(">=", found, value(low, context)),
-                    _compare("<", found, value(high, context)),
+                    _compare(">=", found, worth(low)),
+                    _compare("<", found, worth(high)),
                 ]
             )
         case syntax.Member(operand=operand, container=syntax.Choice(items=items)):
-            found = value(operand, context)
-            return None if found is None else found in [value(item, context) for item in items]
+            found = worth(operand)
+            return None if found is None else found in [worth(item) for item in items]
         case syntax.Member(operand=operand, container=syntax.Network(value=network)):
-            return value(operand, context) in network
+            return worth(operand) in network
         case syntax.Match(pattern=name, place=place):
-            return _stands(next(p for p in patterns if p.name == name), place, context.payload)
+            bounds = _bounds(place, worth)
+            pattern = next(p for p in patterns if p.name == name)
+            return None if bounds is None else bool(_starts(pattern, bounds, context.payload))
         case syntax.Of(quantity=quantity, patterns=names, place=place):
+            bounds = _bounds(place, worth)
+            if bounds is None:
+                return None
             chosen = [p for p in patterns if not names or any(_named(p.name, n) for n in names)]
-            count = sum(_stands(p, place, context.payload) for p in chosen)
+            count = sum(bool(_starts(p, bounds, context.payload)) for p in chosen)
             return count >= {"any": 1, "all": len(chosen)}.get(str(quantity), quantity)  # type: ignore[operator]
     raise AssertionError(condition)
 
@@ -90,23 +101,46 @@ def _compare(sign: str, left: Any, right: Any) -> Truth:
     return None if left is None or right is None else _COMPARE[sign](left, right)
 
 
+def _compare_texts(sign: str, left: bytes, right: bytes) -> bool:
+    if sign.startswith("i"):
+        left, right, sign = left.lower(), right.lower(), sign[1:]
+    match sign:
+        case "contains":
+            return right in left
+        case "startswith":
+            return left[: len(right)] == right
+        case "endswith":
+            return left[max(0, len(left) - len(right)) :] == right
+        case _:
+            return left == right
+
+
 def _named(name: str, wanted: str) -> bool:
     return name == wanted or (wanted.endswith("*") and name.startswith(wanted[:-1]))
 
 
-def value(expression: syntax.Expression, context: Context) -> Any:
+def value(
+    expression: syntax.Expression, context: Context, patterns: Sequence[syntax.Pattern] = ()
+) -> Any:
+    def of(inner: syntax.Expression) -> Any:
+        return value(inner, context, patterns)
+
     match expression:
         case syntax.Number(value=constant) | syntax.Text(value=constant):
             return constant
         case syntax.Unary(operator=sign, operand=operand):
-            inner = value(operand, context)
+            inner = of(operand)
             return None if inner is None else -inner if sign == "-" else ~inner
         case syntax.Arithmetic(operator=sign, left=left, right=right):
-            a, b = value(left, context), value(right, context)
+            a, b = of(left), of(right)
             return None if a is None or b is None else _compute(sign, a, b)
         case syntax.Term(name=name, arguments=arguments):
-            known = [value(argument, context) for argument in arguments]
+            known = [of(argument) for argument in arguments]
             return None if None in known else _read(name, known, context)
+        case syntax.Count(pattern=name, place=place):
+            bounds = _bounds(place, of)
+            pattern = next(p for p in patterns if p.name == name)
+            return None if bounds is None else len(_starts(pattern, bounds, context.payload))
     raise AssertionError(expression)
 
 
@@ -157,9 +191,22 @@ def _stretch(payload: bytes, offset: int, length: int) -> bytes | None:
     return payload[offset : offset + length] if inside else None
 
 
-def _stands(
-    pattern: syntax.Pattern, place: syntax.Expression | syntax.Range | None, payload: bytes
-) -> bool:
+def _bounds(
+    place: syntax.Expression | syntax.Range | None, worth: Callable[[syntax.Expression], Any]
+) -> tuple[int, int] | None:
+    """Where a pattern may begin, from and before; None where that is unknown."""
+    if place is None:
+        return 0, 1 << 64
+    if isinstance(place, syntax.Range):
+        low, high = worth(place.low), worth(place.high)
+    else:
+        low = high = worth(place)
+        high = None if high is None else high + 1
+    return None if low is None or high is None else (low, high)
+
+
+def _starts(pattern: syntax.Pattern, bounds: tuple[int, int], payload: bytes) -> set[int]:
+    """Where it begins within the bounds; of matches with one end only the first counts."""
     match pattern.body:
         case syntax.TextBody(value=text):
             expression = re.escape(text)
@@ -168,12 +215,12 @@ def _stands(
         case syntax.RegexBody(expression=written):
             expression = written.encode()
     compiled = re.compile(expression, re.DOTALL | (re.IGNORECASE if pattern.nocase else 0))
-    starts: Iterable[int] = range(len(payload) + 1)
-    if isinstance(place, syntax.Range):
-        starts = range(value(place.low, Context(b"")), value(place.high, Context(b"")))
-    elif place is not None:
-        starts = [value(place, Context(b""))]
-    return any(compiled.match(payload[start:]) for start in starts if start <= len(payload))
+    first_of: dict[int, int] = {}
+    for start in range(max(0, bounds[0]), len(payload)):
+        for end in range(start + 1, len(payload) + 1):
+            if compiled.fullmatch(payload[start:end]):
+                first_of.setdefault(end, start)
+    return {start for start in first_of.values() if start < bounds[1]}
 
 
 def _hex(items: Sequence[syntax.HexItem]) -> bytes:

@@ -38,7 +38,8 @@ def test_negations_stand_on_what_has_no_opposite(when: str, named: str) -> None:
     normal = normalise(written.condition(when))
     for node in walk(normal):
         if isinstance(node, syntax.Not):
-            assert isinstance(node.operand, syntax.Term | syntax.Match | syntax.Of | syntax.Member)
+            leaf = syntax.Term | syntax.Match | syntax.Of | syntax.Member | syntax.TextComparison
+            assert isinstance(node.operand, leaf)
         if isinstance(node, syntax.Member):
             assert not isinstance(node.container, syntax.Range)
         if isinstance(node, syntax.And | syntax.Or):

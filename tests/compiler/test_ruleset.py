@@ -46,7 +46,7 @@ def test_a_signature_is_for_one_kind_of_buffer(
         ("$hello at 0 or $hello in 4..8", False),
         ("any of them", False),
         ("1 of them", False),
-        ("all of them", True),
+        ("all of them", False),
         ("$hello and size > 4", True),
         ("$hello or u8(0) == 1", True),
     ],

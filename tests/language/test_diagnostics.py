@@ -1,6 +1,7 @@
 """What the author of a signature is told, word for word.
 
-Each mistake has a file `golden/NAME.yaml`, and `golden/NAME.txt` with what is said about it.
+Each mistake has a file `golden/NAME.yaml`, or a folder `golden/NAME` where it takes several
+files, and `golden/NAME.txt` with what is said about it.
 After a change of words: `pytest tests/language/test_diagnostics.py --update-golden`, then read
 the difference.
 """
@@ -8,6 +9,7 @@ the difference.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from engine.selftest import self_test
 from engine.signatures import load
 
 GOLDEN = Path(__file__).with_name("golden")
-MISTAKES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
+MISTAKES = sorted(path.stem for path in GOLDEN.iterdir() if path.suffix != ".txt")
 
 
 def told(folder: Path) -> list[Diagnostic]:
@@ -34,8 +36,11 @@ def test_mistake_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = Path("signatures")
-    folder.mkdir()
-    (folder / f"{name}.yaml").write_bytes((GOLDEN / f"{name}.yaml").read_bytes())
+    if (GOLDEN / name).is_dir():
+        shutil.copytree(GOLDEN / name, folder)
+    else:
+        folder.mkdir()
+        (folder / f"{name}.yaml").write_bytes((GOLDEN / f"{name}.yaml").read_bytes())
     text = "\n\n".join(map(str, told(folder))) + "\n"
     golden = GOLDEN / f"{name}.txt"
     if request.config.getoption("--update-golden"):

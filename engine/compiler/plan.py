@@ -1,0 +1,121 @@
+"""How one signature will be decided: what triggers it, and what is left to ask then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.compiler.clauses import Clauses, find_clauses
+from engine.compiler.database import ExpressionError, Search
+from engine.compiler.expression import HsExpression, placed
+from engine.compiler.normal import normalise
+from engine.compiler.predicate import placed_patterns, searched_patterns
+from engine.compiler.trigger import find_trigger
+from engine.language import syntax
+from engine.language.diagnostics import Diagnostic
+from engine.language.document import Signature
+from engine.language.parser import walk
+
+# Below this an innocent packet runs Python too often; a pattern of three bytes has 24.
+WEAK_TRIGGER_BITS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A signature on its way to a rule.
+
+    `trigger` are the expressions of which one must match, none where it runs on every packet;
+    `clauses` decide by themselves, and then there is no predicate; `expressions` are all that
+    the database must have; `searches` are, by name, of patterns that are counted or sought.
+    """
+
+    signature: Signature
+    condition: syntax.Expression
+    trigger: frozenset[HsExpression]
+    clauses: Clauses | None
+    expressions: tuple[HsExpression, ...]
+    searches: Mapping[str, Search]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why patterns do not decide it, in the author's words; empty where they do."""
+        if self.clauses is not None:
+            return []
+        if self.signature.always:
+            return ["prefilter: none"]
+        found = dict.fromkeys(
+            [*_reasons(self.condition), *(f"where {name} begins" for name in self.searches)]
+        )
+        return list(found) or ["too many combinations"]
+
+
+def _reasons(condition: syntax.Expression) -> list[str]:
+    return [node.name for node in walk(condition) if isinstance(node, syntax.Term)]
+
+
+def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | None:
+    """Plan a checked signature; None, and what is wrong, where it cannot be decided."""
+    condition = normalise(signature.condition)
+    trigger = find_trigger(condition, signature.patterns)
+    searches = _searches(signature, condition, diagnostics)
+
+    def report(code: str, message: str, hint: str) -> None:
+        span = signature.condition.span
+        diagnostics.append(Diagnostic(code, message, signature.source, span, hint))
+
+    placements = [placed(*p) for p in placed_patterns(condition, signature.patterns)]
+    if signature.always:
+        return Plan(signature, condition, frozenset(), None, tuple(placements), searches)
+    if trigger is None:
+        report(
+            "S020",
+            "nothing in the bytes must match for this to be true",
+            "require a pattern or bytes at a fixed offset, or say `prefilter: none`",
+        )
+        return None
+    clauses = find_clauses(condition, signature.patterns)
+    if not trigger.expressions or clauses == ():
+        hint = "it asks two things of a byte, or too much of one"
+        hint = "it denies what it asks for" if trigger.expressions else hint
+        report("S020", "this can never be true", hint)
+        return None
+    if trigger.bits < WEAK_TRIGGER_BITS:
+        report(
+            "S102",
+            f"the trigger pins only {trigger.bits:.0f} bits",
+            "a longer pattern spares innocent packets",
+        )
+    expressions = (*trigger.expressions, *placements)
+    return Plan(signature, condition, trigger.expressions, clauses, expressions, searches)
+
+
+def _searches(
+    signature: Signature, condition: syntax.Expression, diagnostics: list[Diagnostic]
+) -> dict[str, Search]:
+    searches = {}
+    for pattern in searched_patterns(condition, signature.patterns):
+        try:
+            searches[pattern.name] = Search(placed(pattern, None))
+        except ExpressionError as error:
+            diagnostics.append(refused(signature, pattern, error.reasons[0]))
+    return searches
+
+
+def refused(signature: Signature, pattern: syntax.Pattern, reason: str) -> Diagnostic:
+    """What Hyperscan has against a pattern."""
+    reason, hint = _IN_OUR_WORDS.get(reason, (reason, ""))
+    message = f"`{pattern.name}`: {reason}"
+    return Diagnostic("S019", message, signature.source, pattern.span, hint)
+
+
+# Reasons of Hyperscan's that its own words do not make plain.
+_IN_OUR_WORDS = {
+    "Pattern matches empty buffer; use HS_FLAG_ALLOWEMPTY to enable support.": (
+        "this matches where nothing stands",
+        "require at least one byte",
+    ),
+    "Zero-width assertions are not supported.": (
+        "what does not take up bytes (`(?=`, `(?!`, `(?<`) is not supported",
+        "say it in `when`, with another pattern",
+    ),
+}
