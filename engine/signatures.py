@@ -70,7 +70,7 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
     diagnostics += _duplicate_ids(signatures)
     diagnostics += lists.diagnostics
     if not has_errors(diagnostics):  # or the one that sets or uses it may have been left out
-        diagnostics += check_tags(signatures)
+        diagnostics += check_tags(signatures, are_all=place.is_dir())
         diagnostics += [*filling.unused(), *lists.unused()] if place.is_dir() else []
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)

@@ -62,6 +62,38 @@ def test_a_single_file_is_loaded_alone() -> None:
             load(path)
 
 
+LEANING = """\
+id: test.leaning
+title: Leans on what stands elsewhere
+scope: {transport: udp}
+patterns: |
+  $hello = "hello"
+when: |
+  $hello at 0 and not src.port in ports and (http.host in @hosts or size == 5)
+  and src.tagged("set-elsewhere")
+then: {action: log}
+tests:
+  - {expect: match, payload: '"hello"', tagged: {src: [set-elsewhere]}}
+  - {expect: no match, payload: '"hullo"'}
+"""
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "sub/a.yaml"])
+def test_a_single_file_has_the_variables_and_lists_of_its_folder(name: str) -> None:
+    with folder() as path:
+        (path / "sub").mkdir()
+        (path / "lists").mkdir()
+        (path / "vars.yaml").write_text("ports: [1, 2]\nunused: 3\n")
+        (path / "lists" / "hosts.txt").write_text("a.example\n")
+        (path / "lists" / "unused.txt").write_text("b.example\n")
+        (path / name).write_text(LEANING)
+        ruleset = load(path / name)
+        assert [signature.id for signature in ruleset.signatures] == ["test.leaning"]
+        assert ruleset.warnings == ()  # other files may use the rest, and set the tag
+        with pytest.raises(SignatureError, match="no signature sets the tag `set-elsewhere`"):
+            load(path)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
