@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,23 @@ LISTS = "lists"
 _START = Span(1, 1, 1, 2)
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Let no garbage be collected meanwhile.
+
+    Syntax trees hold no cycles, and looking for some in millions of new objects takes a fifth
+    of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collection()
 def load(place: Path, *, enable_all: bool = False) -> RuleSet:
     """Compile a signature file, or every `*.yaml` below a folder.
 

@@ -147,10 +147,12 @@ class RuleSet:
             plan = make_plan(signature, diagnostics)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
-        banks = {
-            kind: _bank(of_kind, lists, diagnostics, followed=bool(plans[kind[0], "flow", kind[2]]))
-            for kind, of_kind in plans.items()
-        }
+        banks = {}
+        for kind, of_kind in plans.items():
+            transport, _, enabled = kind
+            followed = bool(plans[transport, "flow", enabled])
+            banks[kind], refusals = _bank(of_kind, lists, followed=followed)
+            diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(s for s in signatures if s.enabled)
@@ -188,21 +190,19 @@ def _kind(signature: Signature) -> _Kind:
     return signature.transport, signature.inspect, signature.enabled
 
 
-def _bank(
-    plans: Sequence[Plan], lists: Lists, diagnostics: list[Diagnostic], *, followed: bool
-) -> Bank:
+def _bank(plans: Sequence[Plan], lists: Lists, *, followed: bool) -> tuple[Bank, list[Diagnostic]]:
+    """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists, followed=followed)
+        return Bank(plans, lists, followed=followed), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}
-        for plan in plans:
-            diagnostics += [
-                _refused(plan, expression, reasons[expression])
-                for expression in dict.fromkeys(plan.expressions)
-                if expression in reasons
-            ]
-        return Bank([], lists, followed=followed)
+        return Bank([], lists, followed=followed), [
+            _refused(plan, expression, reasons[expression])
+            for plan in plans
+            for expression in dict.fromkeys(plan.expressions)
+            if expression in reasons
+        ]
 
 
 def _refused(plan: Plan, expression: HsExpression, reason: str) -> Diagnostic:

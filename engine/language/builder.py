@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import lark
@@ -16,6 +17,21 @@ from engine.language.regex import RegexError, check_regex
 MAX_HEX_JUMP_B = 1024
 
 _NUMBER_LIMIT = 1 << 64
+
+# Bit operators bind tighter than comparisons (as in Python, not as in C), so that
+# `u8(0) & 0x0f == 1` means what it looks like.
+_PRECEDENCE = {
+    "|": 1,
+    "^": 2,
+    "&": 3,
+    "<<": 4,
+    ">>": 4,
+    "+": 5,
+    "-": 5,
+    "*": 6,
+    "/": 6,
+    "%": 6,
+}
 
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
@@ -199,9 +215,22 @@ class Builder:
         place = places[0] if places else None
         return syntax.Of(quantity=quantity, patterns=names, place=place, span=span)  # type: ignore[arg-type]
 
-    def arithmetic(self, span: Span, items: list[Any]) -> syntax.Arithmetic:
-        left, operator, right = items
-        return syntax.Arithmetic(operator=operator.value, left=left, right=right, span=span)
+    def group(self, span: Span, items: list[Any]) -> Any:
+        """What stands in parentheses takes their place too: it is shown with them."""
+        return replace(items[0], span=span)
+
+    def operation(self, _span: Span, items: list[Any]) -> syntax.Arithmetic:
+        """`a + b * c` as a tree, by precedence, from left to right among equals."""
+        values, waiting = [items[0]], list[lark.Token]()
+        for token, value in zip(items[1::2], items[2::2], strict=True):
+            while waiting and _PRECEDENCE[waiting[-1]] >= _PRECEDENCE[token]:
+                _apply(waiting.pop(), values)
+            waiting.append(token)
+            values.append(value)
+        while waiting:
+            _apply(waiting.pop(), values)
+        result: syntax.Arithmetic = values[0]
+        return result
 
     def unary(self, span: Span, items: list[Any]) -> syntax.Unary:
         return syntax.Unary(operator=items[0].value, operand=items[1], span=span)
@@ -234,6 +263,12 @@ class Builder:
 
     def payload(self, span: Span, items: list[Any]) -> tuple[Any, ...]:
         return tuple(items)
+
+
+def _apply(operator: lark.Token, values: list[Any]) -> None:
+    right, left = values.pop(), values.pop()
+    span = Span(left.span.line, left.span.column, right.span.end_line, right.span.end_column)
+    values.append(syntax.Arithmetic(operator=operator.value, left=left, right=right, span=span))
 
 
 def _post_order(tree: lark.Tree[lark.Token]) -> Iterator[lark.Tree[lark.Token]]:

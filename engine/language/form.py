@@ -121,7 +121,7 @@ class TestForm(_Form):
         max_length=16,
         description="payloads of a flow, the client's first, then each side's in turn",
     )
-    tagged: TaggedForm = TaggedForm()
+    tagged: TaggedForm = Field(default_factory=TaggedForm)
     note: str = ""
 
 

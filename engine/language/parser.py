@@ -43,13 +43,18 @@ def parse_payload(fragment: Fragment) -> tuple[syntax.Node, ...]:
 
 def children(node: syntax.Node) -> Iterator[syntax.Node]:
     """The nodes directly below `node`."""
-    for child in fields(node):
-        value = getattr(node, child.name)
+    for name in _field_names(node.__class__):  # type: ignore[arg-type]
+        value = getattr(node, name)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, syntax.Node):
                 yield item
             elif isinstance(item, tuple):
                 yield from item
+
+
+@functools.cache
+def _field_names(kind: type[syntax.Node]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.name != "span")
 
 
 def walk(node: syntax.Node) -> Iterator[syntax.Node]:
