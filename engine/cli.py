@@ -185,13 +185,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _summary(ruleset: RuleSet) -> str:
-    facts, signatures = ruleset.statistics, ruleset.signatures
+    facts = ruleset.statistics
+    signatures = (*ruleset.signatures, *ruleset.disabled)
+    off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
     tests = sum(len(signature.tests) for signature in signatures)
     expressions = sum(bank.expressions for bank in facts.banks)
     return (
-        f"{_many(len(signatures), 'signature')}, {_many(tests, 'test')}: all well\n"
+        f"{_many(len(signatures), 'signature')}{off}, {_many(tests, 'test')}: all well\n"
         f"{_many(expressions, 'expression')} in {facts.bytes / 1024:.0f} KiB; "
-        f"decided by patterns alone: {len(signatures) - facts.need_python}, "
+        f"decided by patterns alone: {len(facts.signatures) - facts.need_python}, "
         f"by Python after a trigger: {facts.need_python}"
     )
 

@@ -20,13 +20,15 @@ _CLIENT, _SERVER = _KEY[:4], _KEY[4:8]
 
 
 def self_test(ruleset: RuleSet) -> list[Diagnostic]:
-    """Run every signature's own tests; gives a diagnostic for each that fails.
+    """Run every signature's own tests, those of the disabled ones too.
+
+    Gives a diagnostic for each that fails.
 
     Tests ask whether a condition is true: thresholds are left aside, and so are the other
     signatures.
     """
     failures = []
-    for signature in ruleset.signatures:
+    for signature in (*ruleset.signatures, *ruleset.disabled):
         for test in signature.tests:
             on_a_flow = test.turns or signature.inspect == "flow"
             matches = _flow_matches if on_a_flow else _payload_matches
@@ -50,7 +52,7 @@ def _payload_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest
 
 def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -> bool:
     """Whether any packet of a flow is detected by an inspector that knows this signature alone."""
-    alone = replace(signature, then=Then(action="log"))
+    alone = replace(signature, enabled=True, then=Then(action="log"))
     inspector = Inspector(RuleSet([alone], lists=ruleset.lists))
     for host, names in ((_CLIENT, test.source_tags), (_SERVER, test.destination_tags)):
         for name in names:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import gc
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,33 +31,29 @@ LISTS = "lists"
 _START = Span(1, 1, 1, 2)
 
 
-def _without_collection(function: Callable[[Path], RuleSet]) -> Callable[[Path], RuleSet]:
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
     """Let no garbage be collected meanwhile.
 
     Syntax trees hold no cycles, and looking for some in millions of new objects takes a fifth
     of the time.
     """
-
-    @functools.wraps(function)
-    def load_uncollected(place: Path) -> RuleSet:
-        if not gc.isenabled():
-            return function(place)
-        gc.disable()
-        try:
-            return function(place)
-        finally:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
             gc.enable()
 
-    return load_uncollected
 
-
-@_without_collection
-def load(place: Path) -> RuleSet:
+@_without_collection()
+def load(place: Path, *, enable_all: bool = False) -> RuleSet:
     """Compile a signature file, or every `*.yaml` below a folder.
 
+    With `enable_all` the signatures that say `enabled: false` judge packets like the others.
     Variables and lists are those of the folder, or of the nearest folder above the file that
     has any, two levels up at most.
-
 
     Raises SignatureError with the diagnostics of all files at once. Warnings are on the
     RuleSet; the signatures' own tests are not run here (`engine.selftest`).
@@ -94,13 +90,15 @@ def load(place: Path) -> RuleSet:
     diagnostics += _duplicate_ids(signatures)
     diagnostics += lists.diagnostics
     if not has_errors(diagnostics):  # or the one that sets or uses it may have been left out
-        diagnostics += check_tags(signatures)
+        diagnostics += check_tags(signatures, are_all=place.is_dir())
         diagnostics += [*filling.unused(), *lists.unused()] if place.is_dir() else []
     if has_errors(diagnostics):
         raise SignatureError(diagnostics)
     if not signatures:
         what = "every file" if place.is_dir() else "it"
         raise _refused(place, f"no signature in `{place}`: {what} is empty")
+    if enable_all:
+        signatures = [replace(signature, enabled=True) for signature in signatures]
     return RuleSet(signatures, warnings=diagnostics, lists=lists)
 
 

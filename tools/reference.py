@@ -20,11 +20,13 @@ _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def _fields() -> Iterator[str]:
-    yield "| name | type | only | meaning |"
+    yield "| name | type | where | meaning |"
     yield "| --- | --- | --- | --- |"
     for field in VOCABULARY.values():
-        only = "" if len(field.transports) > 1 else next(iter(field.transports))
-        yield f"| `{field.signature}` | {field.type} | {only} | {field.doc} |"
+        where = "" if len(field.transports) > 1 else next(iter(field.transports))
+        if "flow" in field.inspects:
+            where = "flows" if len(field.inspects) == 1 else "everywhere"
+        yield f"| `{field.signature}` | {field.type} | {where} | {field.doc} |"
 
 
 def _codes() -> Iterator[str]:

@@ -287,19 +287,26 @@ def _counted(parts: Sequence[Evaluation]) -> str:
 
 def _absence(name: str, arguments: Sequence[Any], context: Context) -> str:
     """Why a field has no value, although everything it is asked with has one."""
-    parameters = [parameter for parameter, _ in VOCABULARY[name].parameters]
-    if parameters[:1] == ["offset"]:
-        if arguments[0] < 0:
-            return f"offset {arguments[0]} is before the start"
-        if arguments[1:] and arguments[1] < 1:
-            return f"there are no {arguments[1]} bytes"
-        return f"past the end of {_bytes(len(context.payload))}"
     view = VIEWS.get(name.partition(".")[0])
-    if view is None:
-        return "not known here"
-    if context.view(view.parse) is None:
-        return f"not {view.noun}"
-    return f"{view.noun} without it"
+    if view is not None:
+        return f"not {view.noun}" if context.view(view.parse) is None else f"{view.noun} without it"
+    if name == "flow.from_client":
+        return "the beginning of the flow was not seen"
+    if not name.startswith("turn("):
+        return _outside(arguments, context.payload)
+    turn, *where = arguments
+    if context.turns.size(turn) is None:
+        return f"turn {turn} has not begun"
+    return _outside(where, context.turns.head(turn) or b"")
+
+
+def _outside(where: Sequence[int], data: bytes) -> str:
+    """Why there is nothing at (offset, length) or at an offset."""
+    if where[0] < 0:
+        return f"offset {where[0]} is before the start"
+    if where[1:] and where[1] < 1:
+        return f"there are no {where[1]} bytes"
+    return f"past the end of {_bytes(len(data))}"
 
 
 def _listed(items: Sequence[object]) -> str:

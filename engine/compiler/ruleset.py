@@ -40,16 +40,31 @@ class Rule:
         return not self.clauses or any(clause.holds(hits) for clause in self.clauses)
 
 
+_BUFFERS = (
+    ("udp", "packet"),
+    ("tcp", "stream"),
+    ("tcp", "packet"),
+    ("udp", "flow"),
+    ("tcp", "flow"),
+)
+# Transport, what is inspected, enabled: signatures of one kind share a bank.
+_Kind = tuple[str, str, bool]
+
+
 class Bank:
     """The rules for one kind of buffer: one database, and the rules behind each expression.
 
     `database.scan(payload)` gives the ids of the expressions that match: none, for innocent
     packets. When there are some, or when `needs_every_packet` because a rule has no trigger,
-    `decide` must run.
+    `decide` must run. `beyond_triggers`: something is to be done where none matched, here or for
+    the flow.
     """
 
-    def __init__(self, plans: Sequence[Plan], lists: Lists) -> None:
-        """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
+    def __init__(self, plans: Sequence[Plan], lists: Lists, *, followed: bool) -> None:
+        """Compile; `followed` says whether there are rules for the flows of these buffers.
+
+        Raises ExpressionError; its positions count in `expressions(plans)`.
+        """
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
         self.database = Database(expressions)
@@ -71,6 +86,7 @@ class Bank:
         self.rules = tuple(rules)
         self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
+        self.beyond_triggers = self.needs_every_packet or followed
 
     @staticmethod
     def expressions(plans: Sequence[Plan]) -> list[HsExpression]:
@@ -104,8 +120,9 @@ class RuleSet:
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
     direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
-    turns of flows. With `udp_by_trigger` nothing is done for a datagram in which no trigger
-    matched; with `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
+    turns of flows. With `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
+    All hold the enabled signatures only; the `disabled` ones are compiled into banks of their
+    own, where their tests run.
     """
 
     def __init__(
@@ -120,45 +137,47 @@ class RuleSet:
         conditions ask for by `@name`.
         """
         diagnostics = list(warnings)
-        plans: dict[tuple[str, str], list[Plan]] = {
-            ("udp", "packet"): [],
-            ("tcp", "stream"): [],
-            ("tcp", "packet"): [],
-            ("udp", "flow"): [],
-            ("tcp", "flow"): [],
+        lists = lists or Lists({})
+        plans: dict[_Kind, list[Plan]] = {
+            (transport, inspect, enabled): []
+            for transport, inspect in _BUFFERS
+            for enabled in (True, False)
         }
         for signature in signatures:
             plan = make_plan(signature, diagnostics)
             if plan is not None:
-                plans[signature.transport, signature.inspect].append(plan)
+                plans[_kind(signature)].append(plan)
         banks = {}
         for kind, of_kind in plans.items():
-            banks[kind], refusals = _bank(of_kind, lists or Lists({}))
+            transport, _, enabled = kind
+            followed = bool(plans[transport, "flow", enabled])
+            banks[kind], refusals = _bank(of_kind, lists, followed=followed)
             diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
-        self.signatures = tuple(signatures)
-        self.lists = lists or Lists({})
+        self.signatures = tuple(s for s in signatures if s.enabled)
+        self.disabled = tuple(s for s in signatures if not s.enabled)
+        self.lists = lists
         self.warnings = tuple(diagnostics)
         self.statistics = collect(
-            (f"{transport} {buffer}", plans[transport, buffer], len(bank), bank.database.size_bytes)
-            for (transport, buffer), bank in banks.items()
+            (f"{kind[0]} {kind[1]}", plans[kind], len(bank), bank.database.size_bytes)
+            for kind, bank in banks.items()
+            if kind[2]
         )
         self._hold(banks)
 
-    def _hold(self, banks: Mapping[tuple[str, str], Bank]) -> None:
+    def _hold(self, banks: Mapping[_Kind, Bank]) -> None:
         self._banks = banks
-        self.udp = banks["udp", "packet"]
-        self.tcp_stream = banks["tcp", "stream"]
-        self.tcp_packet = banks["tcp", "packet"]
-        self.udp_flow = banks["udp", "flow"]
-        self.tcp_flow = banks["tcp", "flow"]
-        self.udp_by_trigger = not self.udp.needs_every_packet and not self.udp_flow.rules
+        self.udp = banks["udp", "packet", True]
+        self.tcp_stream = banks["tcp", "stream", True]
+        self.tcp_packet = banks["tcp", "packet", True]
+        self.udp_flow = banks["udp", "flow", True]
+        self.tcp_flow = banks["tcp", "flow", True]
         self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
 
     def bank_of(self, signature: Signature) -> Bank:
         """The rules among which a signature's is."""
-        return self._banks[signature.transport, signature.inspect]
+        return self._banks[_kind(signature)]
 
     def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
         """A copy with every bank changed: how tools watch the rules at work."""
@@ -167,14 +186,18 @@ class RuleSet:
         return other
 
 
-def _bank(plans: Sequence[Plan], lists: Lists) -> tuple[Bank, list[Diagnostic]]:
+def _kind(signature: Signature) -> _Kind:
+    return signature.transport, signature.inspect, signature.enabled
+
+
+def _bank(plans: Sequence[Plan], lists: Lists, *, followed: bool) -> tuple[Bank, list[Diagnostic]]:
     """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists), []
+        return Bank(plans, lists, followed=followed), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}
-        return Bank([], lists), [
+        return Bank([], lists, followed=followed), [
             _refused(plan, expression, reasons[expression])
             for plan in plans
             for expression in dict.fromkeys(plan.expressions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.fields.turns import Turns
+from engine.fields.turns import NO_TURNS, Turns
 from engine.inspect.packet import reverse
 from engine.inspect.stream import StreamStart
 
@@ -15,7 +15,8 @@ class Flow:
     `dropped`: a signature has decided it; every later packet goes the same way.
     `opener`: the key of the direction that opened it, None where that was not seen.
     `reported`: ids of signatures that have been detected in it already.
-    `turns`: how it began, while signatures follow it.
+    `turns`: how it began, from its first payload on for as long as signatures follow it;
+    then None.
     """
 
     __slots__ = ("dropped", "opener", "packets", "payload_packets", "reported", "turns")
@@ -26,12 +27,7 @@ class Flow:
         self.payload_packets = 0
         self.opener = opener
         self.reported: frozenset[str] = frozenset()
-        self.turns: Turns | None = None
-
-    @property
-    def is_beginning(self) -> bool:
-        """Whether its turns can be told: from the first payload, until they are let go."""
-        return self.turns is not None or self.payload_packets == 1
+        self.turns: Turns | None = NO_TURNS
 
 
 class Side:

@@ -100,12 +100,12 @@ class Inspector:
             if not payload:
                 return ACCEPTED
             flow.payload_packets += 1
-            ruleset = self.ruleset
-            hits = ruleset.udp.database.scan(payload)
+            bank = self.ruleset.udp
+            hits = bank.database.scan(payload)
             if not hits and (
-                ruleset.udp_by_trigger
-                # Of what needs no trigger, only turns: and those have been told.
-                or (not ruleset.udp.needs_every_packet and not flow.is_beginning)
+                not bank.beyond_triggers
+                # Signatures of flows alone need none, and this one is past its first turns.
+                or (flow.turns is None and not bank.needs_every_packet)
             ):
                 return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
@@ -136,10 +136,10 @@ class Inspector:
         judgement = ACCEPTED
         if hits or ruleset.udp.needs_every_packet:
             judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
-        if ruleset.udp_flow.rules and flow.is_beginning and judgement.verdict is Verdict.ACCEPT:
-            turns = flow.turns
+        if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
+            turns = _turns(flow)
             if turns is None:
-                turns = flow.turns = Turns()
+                return judgement
             turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
             judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, now_s)
         return judgement
@@ -167,18 +167,25 @@ class Inspector:
         stream = side.stream
         if stream is None:  # the connection began before we looked
             stream = side.stream = StreamStart(sequence)
-            flow.turns = None  # what this side has sent before is not known, or no longer
+            if flow.turns is not NO_TURNS:  # nor do we know any longer what this side has sent
+                flow.turns = None
         ruleset = self.ruleset
         judgement = ACCEPTED
-        if not stream.complete and stream.add(sequence, payload):
+        grew = not stream.complete and stream.add(sequence, payload)
+        if grew:
             judgement = self._scan(ruleset.tcp_stream, stream.prefix, packet, flow, now_s)
-        if ruleset.tcp_by_stream:
-            return judgement
-        if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
-            later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
-            judgement = _both(judgement, later)
-        if ruleset.tcp_flow.rules and flow.is_beginning and judgement.verdict is Verdict.ACCEPT:
-            judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
+        if not ruleset.tcp_by_stream:
+            if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
+                later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
+                judgement = _both(judgement, later)
+            if (
+                ruleset.tcp_flow.rules
+                and flow.turns is not None
+                and judgement.verdict is Verdict.ACCEPT
+            ):
+                judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
+        if grew and stream.complete:
+            stream.release()
         return judgement
 
     def _follow_segment(
@@ -192,10 +199,10 @@ class Inspector:
     ) -> Judgement:
         """Judge a segment by the flow's turns, if it brings them on."""
         if flow.opener is None:  # the connection began before we looked: who knows which turn
-            return judgement
-        turns = flow.turns
+            flow.turns = None
+        turns = _turns(flow)
         if turns is None:
-            turns = flow.turns = Turns()
+            return judgement
         from_client = packet.key == flow.opener
         known = turns.sent(from_client)
         received = stream.received(sequence, len(packet.payload), packet.payload_len)
@@ -214,7 +221,7 @@ class Inspector:
         else:
             side.flow.opener = packet.key
         # Inside a connection a SYN changes nothing for its receiver (RFC 5961, section 4).
-        if side.stream is None or not side.stream.prefix:
+        if side.stream is None or not side.stream.begun:
             side.stream = StreamStart(packet.sequence + 1)
         return side
 
@@ -246,16 +253,17 @@ class Inspector:
         now_s: float,
     ) -> Judgement:
         """Something matched: ask the rules behind it. Rare, so clarity comes first here."""
-        source, destination = packet.source, packet.destination
+        key = packet.key
+        width = len(key) // 2 - 2
         context = Context(
             payload,
-            source.address,
-            destination.address,
-            source.port,
-            destination.port,
+            key[:width],
+            key[width:-4],
+            key[-4] << 8 | key[-3],
+            key[-2] << 8 | key[-1],
             flow.packets,
             flow.payload_packets,
-            None if flow.opener is None else packet.key == flow.opener,
+            None if flow.opener is None else key == flow.opener,
             flow.turns or NO_TURNS,
             partial(self.tags.has, now_s=now_s),
         )
@@ -270,8 +278,8 @@ class Inspector:
                         rule.rev,
                         rule.then.action,
                         packet.transport,
-                        source,
-                        destination,
+                        packet.source,
+                        packet.destination,
                         flow.packets,
                         flow.payload_packets,
                     )
@@ -301,6 +309,13 @@ class Inspector:
             return True
         host = packet.source if threshold.per == "src" else packet.destination
         return self._thresholds.reached(rule.id, host.address, threshold, now_s)
+
+
+def _turns(flow: Flow) -> Turns | None:
+    """A flow's turns, begun with its first payload; None where that has passed unseen."""
+    if flow.turns is NO_TURNS:
+        flow.turns = Turns() if flow.payload_packets == 1 else None
+    return flow.turns
 
 
 def _both(first: Judgement, second: Judgement) -> Judgement:

@@ -18,12 +18,14 @@ class StreamStart:
     """The first PREFIX_B bytes that one side sent, as far as they have arrived in order.
 
     Where segments overlap, what came first stands. Never holds more than PREFIX_B bytes.
+    `complete`: the prefix is as long as it will get.
     """
 
-    __slots__ = ("_first", "_furthest", "_pending", "_torn", "prefix")
+    __slots__ = ("_first", "_furthest", "_pending", "_torn", "complete", "prefix")
 
     def __init__(self, first_sequence: int) -> None:
         self.prefix = b""
+        self.complete = False
         self._first = first_sequence
         self._furthest = 0
         self._torn = False
@@ -31,12 +33,16 @@ class StreamStart:
         self._pending: dict[int, bytes] = {}
 
     @property
-    def complete(self) -> bool:
-        """Whether the prefix is as long as it will get."""
-        return len(self.prefix) >= PREFIX_B
+    def begun(self) -> bool:
+        """Whether its first byte has come."""
+        return self.complete or bool(self.prefix)
+
+    def release(self) -> None:
+        """Forget the bytes; only for one that is complete and has been looked at."""
+        self.prefix = b""
 
     def add(self, sequence: int, payload: bytes) -> bool:
-        """Take a segment in; true when the prefix grew.
+        """Take a segment in, unless complete; true when the prefix grew.
 
         `sequence` is the segment's first byte's sequence number, modulo 2^32 (RFC 9293).
         """
@@ -55,6 +61,7 @@ class StreamStart:
             self.prefix += payload
         else:
             self._pending[offset] = payload
+        self.complete = len(self.prefix) >= PREFIX_B
         return len(self.prefix) > known
 
     def received(self, sequence: int, captured: int, length: int) -> int:
@@ -66,8 +73,7 @@ class StreamStart:
         self._torn = self._torn or captured < length
         offset = (sequence - self._first + _HALF) % _SEQUENCE_SPACE - _HALF
         self._furthest = max(self._furthest, offset + length)
-        in_order = len(self.prefix)
-        return max(in_order, self._furthest) if self.complete or self._torn else in_order
+        return self._furthest if self.complete or self._torn else len(self.prefix)
 
     def _fill(self, offset: int, payload: bytes) -> None:
         """Put a stretch into the gaps between those that wait, and append what now follows."""

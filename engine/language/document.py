@@ -52,6 +52,7 @@ class Signature:
     id: str
     rev: int
     title: str
+    enabled: bool
     transport: str
     inspect: str
     patterns: tuple[syntax.Pattern, ...]
@@ -118,6 +119,7 @@ class _Document:
             id=form.id,
             rev=form.rev,
             title=form.title,
+            enabled=form.enabled,
             transport=form.scope.transport,
             inspect=inspect,
             patterns=patterns,

@@ -138,6 +138,9 @@ class SignatureForm(_Form):
     status: Literal["experimental", "stable", "deprecated"] = "stable"
     description: str = Field("", description="prose")
     refs: list[str] = Field([], description="where the protocol is described: BEP-3, RFC 8446")
+    enabled: bool = Field(
+        True, description="false: read, compiled and tested with the others, but judges no packet"
+    )
     scope: Scope
     patterns: str = Field("", description="named patterns, in a literal block")
     when: str = Field(description="the condition, in a literal block")

@@ -11,8 +11,11 @@ from engine.language.document import Signature
 _ASKING = frozenset({"src.tagged", "dst.tagged"})
 
 
-def check_tags(signatures: Sequence[Signature]) -> list[Diagnostic]:
-    """What is wrong with the tags that conditions and tests ask for, over all signatures."""
+def check_tags(signatures: Sequence[Signature], *, are_all: bool = True) -> list[Diagnostic]:
+    """What is wrong with the tags that conditions and tests ask for, over all signatures.
+
+    Where these are not all, others may set what they ask for.
+    """
     known = {s.then.tag.name for s in signatures if s.then.tag is not None}
     diagnostics = []
     for signature in signatures:
@@ -27,7 +30,7 @@ def check_tags(signatures: Sequence[Signature]) -> list[Diagnostic]:
             for name in sorted(test.source_tags | test.destination_tags)
         ]
         for span, name in asked:
-            if name not in known:
+            if are_all and name not in known:
                 message = f"no signature sets the tag `{name}`"
                 hint = nearest(name, known) or "set it by `tag` in a signature's `then`"
                 diagnostics.append(Diagnostic("S030", message, signature.source, span, hint))

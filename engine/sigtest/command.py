@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder or a file, instead of the signatures that btblocker ships",
     )
     parser.add_argument(
+        "--all", action="store_true", help="with the signatures that are switched off, too"
+    )
+    parser.add_argument(
         "--json", action="store_true", help="one JSON object a flow, then the summary"
     )
     parser.add_argument(

@@ -40,6 +40,7 @@ FEW_SIGNATURES: Final = 3
 
 _SHOWN_CHARACTERS: Final = 48
 _SHOWN_B: Final = 48
+_SHOWN_VALUES: Final = 5
 _WORDS: Final = {True: "true", False: "false", None: "unknown"}
 _STYLES: Final = {True: "green", False: "red", None: "yellow"}
 
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     """Explain the flows that were asked for; returns the exit code."""
     captures = find_captures(options.captures)
     wanted = FlowFilter(options.flow) if options.flow else None
-    ruleset = load(options.signatures)
+    ruleset = load(options.signatures, enable_all=options.all)
     explainers = [
         Explainer(signature, ruleset.lists) for signature in _chosen(ruleset, options.signature)
     ]
@@ -151,13 +152,16 @@ def _print_decision(
         head.append("no match", "bold red")
     closest = "" if decision.matched or flow.payload_packets == 1 else ", the closest"
     head.append(f"  {signature.id}", "bold")
-    head.append(
-        f"  in packet {decision.payload_index}{closest}: "
-        f"{decision.source} -> {decision.destination}, {count(decision.size, 'byte')}"
-    )
+    ends = f"{decision.source} -> {decision.destination}"
+    size = "" if decision.size is None else f", {count(decision.size, 'byte')}"
+    head.append(f"  in packet {decision.payload_index}{closest}: {ends}{size}")
     console.print(head)
-    if decision.matched and signature.id not in flow.signatures:
-        console.print(f"    {_held_back(signature)}")
+    threshold = signature.then.threshold
+    if decision.matched and threshold is not None and signature.id not in flow.signatures:
+        console.print(
+            f"    without effect: its threshold of {threshold.count} within "
+            f"{threshold.within} s from one {threshold.per} was not reached"
+        )
     terms = list(_terms(decision.evaluation))
     span = signature.condition.span
     margin = len(str(span.end_line))
@@ -180,19 +184,11 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 
-def _held_back(signature: Signature) -> str:
-    threshold = signature.then.threshold
-    if threshold is None:
-        return "without effect: it had been reported already"
-    return (
-        f"without effect: its threshold of {threshold.count} within {threshold.within} s "
-        f"from one {threshold.per} was not reached"
-    )
-
-
 def _terms(evaluation: Evaluation) -> Iterator[Evaluation]:
     """The parts of a condition that have no `and` and `or` in them."""
     match evaluation.node:
+        case syntax.Or(operands=operands, span=span) if all(o.span == span for o in operands):
+            yield evaluation  # one membership as written, in a variable with several networks
         case syntax.And() | syntax.Or():
             for part in evaluation.parts:
                 yield from _terms(part)
@@ -213,26 +209,33 @@ def _written(signature: Signature, node: syntax.Expression) -> str:
 
 def _values(signature: Signature, term: Evaluation) -> Iterator[str]:
     """What a term read, and why a part of it has no value, from the outside in."""
-    if term.note:
-        yield term.note
-    if isinstance(term.node, syntax.Of):
-        return
+    # The same name may stand for several values: a variable for the entries of its list.
+    found: dict[str, dict[str, None]] = {}
     hexadecimal = "0x" in _written(signature, term.node)
-    pending = list(term.parts)
+    pending = [term]
     while pending:
         part = pending.pop(0)
         written = _written(signature, part.node)
-        if isinstance(part.node, syntax.Match | syntax.Of):
-            yield part.note
-        elif part.value is not None and not _is_constant(part.node):
-            yield f"{written} = {shown(part.value, hexadecimal=hexadecimal)}"
+        if part is term or isinstance(part.node, syntax.Match | syntax.Of):
+            if part.note:
+                yield part.note
         elif part.note:
-            yield f"{written}: {part.note}"
-        pending[:0] = part.parts
+            found.setdefault(f"{written}: ", {})[part.note] = None
+        elif part.value is not None and _tells(part.node, written):
+            text = shown(part.value, hexadecimal=hexadecimal)
+            found.setdefault(f"{written} = ", {})[text] = None
+        # The patterns of a set share their place.
+        pending[:0] = part.parts[0].parts if isinstance(part.node, syntax.Of) else part.parts
+    for name, values in found.items():
+        texts = [*values][:_SHOWN_VALUES] + ["..."] * (len(values) > _SHOWN_VALUES)
+        yield name + (texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
 
 
-def _is_constant(node: syntax.Expression) -> bool:
-    return isinstance(node, syntax.Text | syntax.Number) or constant(node) is not None
+def _tells(node: syntax.Expression, written: str) -> bool:
+    """Whether the value of a part is news; literals show themselves, variables do not."""
+    if isinstance(node, syntax.Text | syntax.Number):
+        return written[:1].isalpha() or written[:1] == "_"
+    return not isinstance(node, syntax.Member) and constant(node) is None
 
 
 def shown(value: Any, *, hexadecimal: bool = False) -> str:

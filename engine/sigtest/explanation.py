@@ -27,14 +27,15 @@ class Decision:
     """A signature's condition at the packet that matched, or that came closest.
 
     `payload_index` counts from 0 among the flow's packets with payload; `size` is in bytes, of
-    the datagram or of the start of the stream so far.
+    the datagram or of the start of the stream so far, None where the turns of the flow are
+    what was looked at.
     """
 
     evaluation: Evaluation
     payload_index: int
     source: str
     destination: str
-    size: int
+    size: int | None
 
     @property
     def matched(self) -> bool:
@@ -137,7 +138,7 @@ class _Witness:
             explanation.flow.payload_packets - 1,
             str(Endpoint(context.source, context.source_port)),
             str(Endpoint(context.destination, context.destination_port)),
-            len(context.payload),
+            None if explainer.signature.inspect == "flow" else len(context.payload),
         )
 
 

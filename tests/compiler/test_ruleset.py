@@ -85,6 +85,23 @@ def test_every_refused_pattern_is_named() -> None:
     assert {(d.code, d.span.line) for d in errors} == {("S019", 2), ("S019", 3)}
 
 
+@pytest.mark.parametrize(("transport", "inspect"), [("udp", "packet"), ("tcp", "stream")])
+def test_a_disabled_signature_takes_part_in_nothing(transport: str, inspect: str) -> None:
+    on, off = (
+        signature("$hello", HELLO, name=name, transport=transport, inspect=inspect, enabled=enabled)
+        for name, enabled in (("a.on", True), ("a.off", False))
+    )
+    ruleset = RuleSet([off, on])
+    bank = ruleset.udp if transport == "udp" else ruleset.tcp_stream
+    assert found(bank, b"hello") == ["a.on"]
+    assert (ruleset.signatures, ruleset.disabled) == ((on,), (off,))
+
+
+def test_a_disabled_signature_that_cannot_be_compiled_is_refused() -> None:
+    with pytest.raises(SignatureError, match="S019"):
+        RuleSet([signature("$a", "$a = /x*/", enabled=False), signature("$hello", HELLO)])
+
+
 SHIPPED = load(shipped_signatures())
 COPY = pickle.loads(pickle.dumps(SHIPPED))
 EXAMPLES = [test.payload for s in SHIPPED.signatures for test in s.tests]

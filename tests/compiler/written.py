@@ -52,11 +52,13 @@ def signature(
     inspect: str = "packet",
     always: bool = False,
     then: dict[str, object] | None = None,
+    enabled: bool = True,
 ) -> Signature:
     return Signature(
         id=name,
         rev=1,
         title="",
+        enabled=enabled,
         transport=transport,
         inspect=inspect,
         patterns=patterns(named),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.compiler.ruleset import RuleSet
-from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, TURNS_WITH_BYTES, Turns
+from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, NO_TURNS, TURNS_WITH_BYTES, Turns
 from engine.inspect import tags
 from engine.inspect.inspector import Inspector, Verdict
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, reverse
@@ -135,8 +135,9 @@ def test_turns_of_tcp_are_what_has_come_in_order(
         if len(expected) > MAX_TURNS:
             assert connection.turns is None
             return
-        assert told(connection.turns or Turns()) == expected
-        assert (connection.turns is not None) is begun
+        assert connection.turns is not None
+        assert told(connection.turns) == expected
+        assert (connection.turns is not NO_TURNS) is begun
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=50)), max_size=12))
@@ -163,7 +164,7 @@ def test_turns_of_udp_are_the_datagrams_of_one_side(said: list[tuple[bool, bytes
     # Whoever is seen first has opened the flow.
     expected = runs(said)
     turns = inspector._udp.side(THERE).flow.turns
-    if 0 < len(expected) <= MAX_TURNS:
+    if len(expected) <= MAX_TURNS:
         assert [(size, head) for _, size, head in told(turns or Turns())] == [
             (size, head) for _, size, head in expected
         ]
@@ -271,7 +272,7 @@ def test_nothing_is_recorded_without_signatures_of_flows() -> None:
     )
     connection = Connection(inspector)
     connection.send(True, 0, b"abc")
-    assert connection.turns is None
+    assert connection.turns is NO_TURNS
 
 
 def test_what_one_signature_logs_another_may_stop() -> None:

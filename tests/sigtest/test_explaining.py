@@ -94,6 +94,77 @@ def test_streams_are_explained_as_they_grow(lab: Path, tmp_path: Path) -> None:
     ]
 
 
+TURNS = """\
+id: lab.turns
+title: Turns
+scope: {transport: udp, inspect: flow}
+prefilter: none
+when: |
+  turn(0).size == 3 and turn(1).size in 4..9 and turn(2).u8(0) == 7
+then: {action: drop}
+tests:
+  - {expect: match, turns: ['"one"', '"four"', 'u8(7)']}
+  - {expect: no match, turns: ['"one"', '"two"', 'u8(7)']}
+"""
+
+
+def test_turns_are_explained_as_they_come(tmp_path: Path) -> None:
+    folder = signatures(tmp_path / "signatures", TURNS)
+    path = capture(tmp_path / "a.pcap", datagram(b"one"), answer(b"four"))
+    done = sigtest("--explain", "--signatures", folder, path)
+    assert "in packet 1, the closest: 10.0.0.2:7000 -> 10.0.0.1:1000\n" in done.stdout
+    assert "turn(1).size in 4..9  turn(1).size = 4\n" in done.stdout
+    assert "unknown turn(2).u8(0) == 7    turn(2).u8(0): turn 2 has not begun\n" in done.stdout
+    capture(path, datagram(b"one"), answer(b"four"), datagram(b"\7"))
+    ((flow,), _) = as_json("--explain", "--signatures", folder, path)
+    (turns,) = flow["explanations"]
+    assert (turns["matched"], turns["payload_index"], turns["size"]) == (True, 2, None)
+
+
+WHOLE = """\
+id: lab.whole
+title: Whole
+scope: {transport: udp}
+patterns: |
+  $a = "AB"
+  $b = "CD"
+when: |
+  $a at u8(0) and count($b) >= limit and src.port in ports
+  and src.ip in offices and not src.port in many
+  and any of them in u8(1)..u8(30)
+  and dns.query in @hosts
+  and dns.query icontains "EXAMPLE"
+then: {action: log}
+tests:
+  - {expect: match, payload: '"AB"'}
+  - {expect: no match, payload: '"CD"'}
+"""
+
+
+def test_variables_lists_counts_and_computed_places(tmp_path: Path) -> None:
+    folder = signatures(tmp_path / "signatures", WHOLE)
+    (folder / "vars.yaml").write_text(
+        "limit: 7\nports: [1000, 1001]\noffices: [10.0.0.0/8, 192.168.0.0/16]\n"
+        "many: [1, 2, 3, 4, 5, 6]\n"
+    )
+    (folder / "lists").mkdir()
+    (folder / "lists" / "hosts.txt").write_text("tracker.example\n")
+    path = capture(tmp_path / "a.pcap", datagram(b"\x03\x01.ABCDCDAB"))
+    done = sigtest("--explain", "--signatures", folder / "lab.yaml", path)
+    assert done.stderr == ""
+    rows = [line.partition("|   ")[2] for line in done.stdout.splitlines() if "|   " in line]
+    assert [" ".join(row.split()) for row in rows] == [
+        "true $a at u8(0) at 3; u8(0) = 3",
+        "false count($b) >= limit count($b) = 2; limit = 7",
+        "true src.port in ports src.port = 1000; ports = [1000, 1001]",
+        "true src.ip in offices src.ip = 10.0.0.1",
+        "true not src.port in many src.port = 1000; many = [1, 2, 3, 4, 5, ...]",
+        "unknown any of them in u8(1)..u8(30) u8(1) = 1; u8(30): past the end of 11 bytes",
+        "unknown dns.query in @hosts dns.query: not a DNS message",
+        'unknown dns.query icontains "EXAMPLE" dns.query: not a DNS message',
+    ]
+
+
 def test_places_in_the_file(lab: Path, tmp_path: Path) -> None:
     path = capture(tmp_path / "a.pcap", datagram(GOOD))
     ((flow,), _) = as_json("--explain", "--signatures", lab, path)

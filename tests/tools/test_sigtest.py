@@ -212,3 +212,27 @@ tests:
     flows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(flows.pop()["summary"]["failed_tests"]) == 1
     assert [flow["signatures"] for flow in flows] == [[], ["test.made-up"]]
+
+
+def test_signatures_that_are_switched_off(folder: Path) -> None:
+    (folder / "off.yaml").write_text(
+        """
+id: lab.off
+title: Switched off
+enabled: false
+scope: {transport: udp}
+patterns: |
+  $nothing = "nothing of the kind"
+when: |
+  $nothing at 0
+then: {action: drop}
+tests:
+  - {expect: match, payload: '"nothing of the kind"'}
+  - {expect: no match, payload: '"something"'}
+"""
+    )
+    arguments = ("--json", "--signatures", folder / "off.yaml", "good.pcap")
+    for option, detected in ((), 0), (("--all",), 1):
+        done = run(*option, *arguments, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout.splitlines()[-1])["summary"]["detected"] == detected

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from engine.inspect.inspector import Detection
+from engine.inspect.packet import Endpoint
+from engine.language.form import Action
+from engine.service.events import Events
+
+SOURCE, DESTINATION = Endpoint(bytes([10, 0, 0, 1]), 1), Endpoint(bytes([10, 0, 0, 2]), 2)
+
+
+def detection(action: Action) -> Detection:
+    return Detection("a.b", 1, action, "udp", SOURCE, DESTINATION, 3, 2)
+
+
+@pytest.mark.parametrize("monitor_only", [False, True])
+@pytest.mark.parametrize(
+    ("action", "level", "enforced", "monitored"),
+    [
+        ("block", logging.INFO, "dropped, banned 10.0.0.1", "not enforced"),
+        ("drop", logging.INFO, "dropped", "not enforced"),
+        ("log", logging.INFO, "only logged", "only logged"),
+        ("tag", logging.DEBUG, "tagged", "tagged"),
+    ],
+)
+def test_how_loudly_a_detection_is_told(
+    action: Action,
+    level: int,
+    enforced: str,
+    monitored: str,
+    monitor_only: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = tmp_path / "detections.json"
+    events = Events(log, monitor_only=monitor_only)
+    banned = [SOURCE.address] if action == "block" and not monitor_only else []
+    with caplog.at_level(logging.DEBUG):
+        events.detected(detection(action), banned)
+    events.close()
+    (record,) = caplog.records
+    assert record.levelno == level
+    assert (monitored if monitor_only else enforced) in record.getMessage()
+    assert events.by_signature == {"a.b": 1}
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["action"] for line in lines] == ([] if action == "tag" else [action])
