@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ _TABLE = "mangle"
 _HOOKS = ("INPUT", "FORWARD", "OUTPUT")
 _PROTOCOLS = ("tcp", "udp")
 _MAX_QUEUE_NUM = 65_535
+_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 _IPV4 = "iptables"
@@ -150,19 +152,15 @@ def _restore(command: str, lines: Sequence[str]) -> None:
 
 
 def _run(command: Sequence[str], stdin: str = "") -> str:
+    # A second Ctrl-C goes to the whole foreground group. The command inherits the mask, so what
+    # is meant for us cannot end it half-way; for us the signal waits until it is done.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
-        done = subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            # A second Ctrl-C goes to the whole foreground group; it must not end the very
-            # command that takes our rules away.
-            start_new_session=True,
-        )
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise UnavailableError(f"{command[0]} is not installed: apt-get install iptables") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if done.returncode != 0:
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise UnavailableError(f"{command[0]} refuses the rules of table {_TABLE}: {reason}")
