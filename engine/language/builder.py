@@ -20,7 +20,7 @@ _NUMBER_LIMIT = 1 << 64
 
 # Bit operators bind tighter than comparisons (as in Python, not as in C), so that
 # `u8(0) & 0x0f == 1` means what it looks like.
-_PRECEDENCE = {
+PRECEDENCE = {
     "|": 1,
     "^": 2,
     "&": 3,
@@ -223,7 +223,7 @@ class Builder:
         """`a + b * c` as a tree, by precedence, from left to right among equals."""
         values, waiting = [items[0]], list[lark.Token]()
         for token, value in zip(items[1::2], items[2::2], strict=True):
-            while waiting and _PRECEDENCE[waiting[-1]] >= _PRECEDENCE[token]:
+            while waiting and PRECEDENCE[waiting[-1]] >= PRECEDENCE[token]:
                 _apply(waiting.pop(), values)
             waiting.append(token)
             values.append(value)

@@ -66,3 +66,15 @@ def test_bad_input(arguments: list[str], message: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_signatures() -> None:
+    done = run("signatures", "--signatures", "150", "--runs", "1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    results = json.loads(done.stdout)
+    shipped, generated = results["loadings"]
+    assert shipped["signatures"] < generated["signatures"] == 150
+    assert 0 < generated["need_python"] < 150
+    assert [(c["transport"], c["payload_b"]) for c in results["clean_costs"]] == [
+        (transport, size) for transport in ("udp", "tcp") for size in (64, 200, 1000)
+    ]

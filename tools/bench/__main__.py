@@ -1,4 +1,4 @@
-"""`python -m tools.bench [queue] [latency] [xdp]`: parses, measures, prints."""
+"""`python -m tools.bench [queue] [latency] [xdp] [signatures]`: parses, measures, prints."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from engine.errors import BtblockerError, InputError, UnavailableError
 from tools.bench.consumers import Consumer, accept_loop, btblocker, no_queue
 from tools.bench.measure import Rates, RoundTrips, round_trips, throughput
 from tools.bench.native import build
+from tools.bench.signatures import SIGNATURES, STEPS, CleanCost, Loading, measure
 from tools.bench.xdp import PacketCost, packet_costs
 from tools.lab.topology import Topology
 
-PARTS = ("queue", "latency", "xdp")
+PARTS = ("queue", "latency", "xdp", "signatures")
 PACKET_SIZES_B = (200, 1000)
 C_LOOP, BTBLOCKER, NO_QUEUE = "C accept loop", "btblocker", "no queue"
 
@@ -69,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--flows", type=_count, default=64, help="in the UDP blast (%(default)s)")
     parser.add_argument("--pings", type=_count, default=2000, help="in a run (%(default)s)")
     parser.add_argument(
+        "--signatures", type=_count, default=SIGNATURES, help="generated ones (%(default)s)"
+    )
+    parser.add_argument(
         "--baseline", action="store_true", help="leave btblocker out: the limits alone"
     )
     parser.add_argument("--json", action="store_true", help="figures of every run, as JSON")
@@ -77,9 +81,11 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Results:
-    rates: list[Rates]
-    round_trips: list[RoundTrips]
-    xdp: list[PacketCost]
+    rates: list[Rates] = dataclasses.field(default_factory=list)
+    round_trips: list[RoundTrips] = dataclasses.field(default_factory=list)
+    xdp: list[PacketCost] = dataclasses.field(default_factory=list)
+    loadings: list[Loading] = dataclasses.field(default_factory=list)
+    clean_costs: list[CleanCost] = dataclasses.field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -96,17 +102,39 @@ class _Results:
             console.print(_round_trip_table(self.round_trips))
         if self.xdp:
             console.print(_xdp_table(self.xdp))
+        if self.loadings:
+            console.print(_loading_table(self.loadings))
+            console.print(_clean_cost_table(self.clean_costs))
 
 
 def _measure(options: argparse.Namespace) -> _Results:
-    if os.geteuid() != 0:
-        raise UnavailableError("making network namespaces needs root: try sudo")
     for part in options.parts:
         if part not in PARTS:
             raise InputError(f"no such part: {part!r} (there are {', '.join(PARTS)})")
     parts = set(options.parts or PARTS)
     if options.baseline:
-        parts.discard("xdp")
+        parts -= {"xdp", "signatures"}
+    results = _Results()
+    if parts - {"signatures"}:
+        results = _measure_traffic(options, parts)
+    if "signatures" in parts:
+        with _progress() as progress:
+            task = progress.add_task("Signatures", total=STEPS)
+            loadings, costs = measure(
+                options.signatures, options.runs, lambda: progress.advance(task)
+            )
+        results = dataclasses.replace(results, loadings=loadings, clean_costs=costs)
+    return results
+
+
+def _progress() -> Progress:
+    return Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def _measure_traffic(options: argparse.Namespace, parts: set[str]) -> _Results:
+    """What takes packets in network namespaces."""
+    if os.geteuid() != 0:
+        raise UnavailableError("making network namespaces needs root: try sudo")
     if len(os.sched_getaffinity(0)) < 2:
         raise UnavailableError("needs two processors: one sends, the other consumes")
     consumers: dict[str, Consumer] = {C_LOOP: accept_loop}
@@ -116,7 +144,7 @@ def _measure(options: argparse.Namespace) -> _Results:
     rates, trips, costs = [], [], []
     with (
         Topology((4,), offloads=False) as topology,
-        Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
+        _progress() as progress,
     ):
         programs = build(topology.folder)
         if "queue" in parts:
@@ -195,6 +223,40 @@ def _xdp_table(costs: Sequence[PacketCost]) -> Table:
     for case in dict.fromkeys(cost.case for cost in costs):
         by_version = {cost.ip_version: f"{cost.ns:.0f} ns" for cost in costs if cost.case == case}
         table.add_row(case, *(by_version.get(version, "") for version in (None, 4, 6)))
+    return table
+
+
+def _loading_table(loadings: Sequence[Loading]) -> Table:
+    table = Table(title="Loading signatures", title_justify="left")
+    for column in ("signatures", "load", "own tests", "databases", "memory", "need Python"):
+        table.add_column(column, justify="right")
+    for loading in loadings:
+        table.add_row(
+            f"{loading.signatures:,}",
+            f"{loading.load_s:.2f} s",
+            f"{loading.self_test_s:.2f} s",
+            f"{loading.databases_b / 1e6:.1f} MB",
+            f"{loading.resident_b / 1e6:.0f} MB",
+            f"{loading.need_python:,}",
+        )
+    return table
+
+
+def _clean_cost_table(costs: Sequence[CleanCost]) -> Table:
+    table = Table(title="Inspecting a packet that nothing matches", title_justify="left")
+    table.add_column("transport")
+    for column in ("payload", "shipped set", "many signatures", "added", "ratio"):
+        table.add_column(column, justify="right")
+    for cost in costs:
+        shipped, many = statistics.median(cost.shipped_ns), statistics.median(cost.many_ns)
+        table.add_row(
+            cost.transport,
+            f"{cost.payload_b} B",
+            f"{shipped:.0f} ns",
+            f"{many:.0f} ns",
+            f"{many - shipped:+.0f} ns",
+            f"{cost.ratio:.2f}",
+        )
     return table
 
 
