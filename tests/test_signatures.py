@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.compiler.ruleset import RuleSet
+from engine.fields import Context
 from engine.language.diagnostics import SignatureError
+from engine.language.lists import MAX_LIST_B
 from engine.paths import shipped_signatures
 from engine.selftest import self_test
 from engine.signatures import MAX_FILE_B, load
@@ -107,6 +109,89 @@ def test_nothing_to_load(name: str, said: str) -> None:
         load(path / name)
 
 
+_variables = st.sampled_from(
+    [b"PORTS: ", b"A: ", b"1", b"\n", b"[", b"]", b"{", b"}", b", ", b"- ", b"&a ", b"*a", b"!!x "]
+)
+
+ASKING = """\
+id: test.asking
+title: Asks what stands in other files
+scope: {transport: tcp}
+when: |
+  http.host in @hosts and src.ip in @networks and src.port in @ports and src.port in PORTS
+then: {action: log}
+tests:
+  - {expect: match, payload: '"x"'}
+  - {expect: no match, payload: '"x"'}
+"""
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=80), st.text(max_size=40).map(lambda t: t.encode("utf-8", "replace"))
+    ),
+    st.one_of(st.binary(max_size=80), st.lists(_variables, max_size=6).map(b"".join)),
+)
+def test_no_list_and_no_variables_raise_anything_but_a_signature_error(
+    entries: bytes, variables: bytes
+) -> None:
+    with folder(ASKING.encode()) as path:
+        (path / "vars.yaml").write_bytes(variables)
+        (path / "lists").mkdir()
+        for name in ("hosts", "networks", "ports"):
+            (path / "lists" / f"{name}.txt").write_bytes(entries)
+        with contextlib.suppress(SignatureError):
+            self_test(load(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("vars.yaml", b"PORTS: [" + b"1, " * 100_000 + b"1]", "S006"),
+        ("vars.yaml", b"PORTS: " + b"9" * 900_000, "S006"),
+        ("vars.yaml", b"PORTS: " + b"[" * 500_000, "S023"),
+        ("vars.yaml", b"PORTS: &a [*a]", "S002"),
+        ("vars.yaml", b"A: 1\n" * 100_000, "S003"),
+        ("vars.yaml", b" " * (MAX_FILE_B + 1), "S023"),
+        ("lists/hosts.txt", b" " * (MAX_LIST_B + 1), "S023"),
+        ("lists/hosts.txt", b"\xff", "S009"),
+        ("lists/hosts.txt", b"." * 1_000_000, "S025"),
+        ("lists/networks.txt", b"0.0.0.0/0/" * 100_000, "S025"),
+        ("lists/ports.txt", b"9" * 1_000_000, "S025"),
+        ("lists/ports.txt", b"x\n" * 100_000, "S023"),
+    ],
+    ids=lambda value: repr(value[:12]) if isinstance(value, bytes) else None,
+)
+def test_large_and_strange_lists_and_variables_are_refused(
+    name: str, data: bytes, told: str
+) -> None:
+    with folder(ASKING.encode()) as path:
+        (path / "lists").mkdir()
+        for other in ("vars.yaml", "lists/hosts.txt", "lists/networks.txt", "lists/ports.txt"):
+            (path / other).write_bytes(b"")
+        (path / name).write_bytes(data)
+        with pytest.raises(SignatureError) as caught:
+            load(path)
+        assert f"error[{told}]" in str(caught.value)
+
+
+def test_a_long_list_is_read_and_asked_quickly() -> None:
+    with folder(ASKING.encode()) as path:
+        (path / "vars.yaml").write_text("PORTS: [0]")
+        (path / "lists").mkdir()
+        hosts = "\n".join(f"host-{number}.example" for number in range(100_000))
+        (path / "lists" / "hosts.txt").write_text(hosts)
+        (path / "lists" / "networks.txt").write_text("0.0.0.0/0\n")
+        (path / "lists" / "ports.txt").write_text("0\n")
+        ruleset = load(path)
+        request = b"GET / HTTP/1.1\r\nHost: www.host-99999.example\r\n\r\n"
+        bank = ruleset.tcp_stream
+        assert bank.decide(bank.database.scan(request), Context(request))
+        other = request.replace(b"-99999", b"-100000")
+        assert not bank.decide(bank.database.scan(other), Context(other))
+
+
 # --- any bytes
 
 _lines = [line for data in SHIPPED for line in data.splitlines(keepends=True)]
@@ -117,6 +202,7 @@ _splinters = st.sampled_from(
         *[b"|", b">", b"|9", b"? ", b": ", b"- ", b"'", b'"', b"#", b"~", b"<<", b"=", b"$a", b"("],
         *[b"9" * 400, b"1:" * 60 + b"1", b"0x" + b"f" * 300, b"1e999", b"2001-99-99", b"(" * 200],
         *[b"[" * 200, b"{1,5000}", b"{ 41 [0-9999] }", b"not " * 100, b"[08]", b"\\q", b"..", b"/"],
+        *[b"count($a in 0..", b"@lists ", b" icontains ", b"$a at u8(0) ", b"VARIABLE", b"@"],
         *[b"(*UTF8)", b"any of them", b"00 of them", b"size in 0..", b"<< 63 ", b"/ 0 "],
     ]
 )

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from engine.compiler.expression import HsExpression, is_sought, placed
+from engine.compiler.expression import HsExpression, placed
+from engine.compiler.search import is_sought
 from engine.language import syntax
 from engine.language.checker import matched_names
 

@@ -10,6 +10,7 @@ SOM_LEFTMOST exclude each other.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 
 import hyperscan
@@ -92,10 +93,10 @@ class DatabaseSearch:
 
     def __init__(self, expression: HsExpression) -> None:
         """Compile. Raises ExpressionError, with position 0."""
-        try:
-            self._hold(_compile([expression], _LEFTMOST))
-        except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
-            raise ExpressionError(_reasons([expression], _LEFTMOST) or {0: str(error)}) from error
+        compiled = _compiled_search(expression)
+        if isinstance(compiled, str):
+            raise ExpressionError({0: compiled})
+        self._hold(_restored(compiled))
 
     def count(self, payload: bytes, low: int, high: int, limit: int) -> int:
         """How many offsets from `low` up to before `high` it begins at, `limit` at most.
@@ -137,6 +138,22 @@ def _restored(compiled: bytes) -> hyperscan.Database:
     database = hyperscan.loadb(compiled, hyperscan.HS_MODE_BLOCK)
     database.scratch = hyperscan.Scratch(database)
     return database
+
+
+# Planning asks the same again and again for one pattern at a time.
+@functools.lru_cache(maxsize=64)
+def _compiled_search(expression: HsExpression) -> bytes | str:
+    """A database that keeps track of beginnings, as bytes; or why there is none."""
+    try:
+        compiled: bytes = hyperscan.dumpb(_compile([expression], _LEFTMOST))
+    except (hyperscan.HyperscanError, UnicodeEncodeError) as error:
+        return _reasons([expression], _LEFTMOST).get(0, str(error))
+    return compiled
+
+
+def tells_beginnings(expression: HsExpression) -> bool:
+    """Whether Hyperscan keeps track of where an expression begins: not if it is too large."""
+    return isinstance(_compiled_search(expression), bytes)
 
 
 def locate(expression: HsExpression, payload: bytes) -> list[int] | None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.language import syntax
-from engine.language.checker import Place, constant, is_constant
-from engine.language.regex import looks_behind
+from engine.language.checker import Place, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,46 +23,19 @@ class HsExpression:
     bits: float = field(default=0.0, compare=False)
 
 
-# A range of offsets is an automaton of its own to Hyperscan wherever another pattern has another
-# range or there are wildcards: several ms and 10 to 90 KiB to compile each, and a thousand of
-# them make every scan ten times as long. Narrow ones do not.
-_MAX_RANGE_B = 4
-
-
-def is_sought(pattern: syntax.Pattern, place: Place) -> bool:
-    """Whether a pattern at a place is left to a search after the trigger.
-
-    The database looks for it anywhere then: where only the packet tells the place, and where
-    a range of offsets would cost too much.
-    """
-    if not is_constant(place):
-        return True
-    if not isinstance(place, syntax.Range):
-        return False
-    body = pattern.body
-    if isinstance(body, syntax.RegexBody) and looks_behind(body.expression):
-        return False  # a search does not see what stands before the range
-    low, high = constant(place.low), constant(place.high)
-    assert low is not None
-    assert high is not None
-    return high - low > _MAX_RANGE_B
-
-
 def placed(pattern: syntax.Pattern, place: Place) -> HsExpression:
-    """The expression for a pattern at a place that the database is to look for.
+    """The expression for a pattern at a constant place, or anywhere.
 
-    A pattern that `is_sought` there is looked for anywhere; otherwise a place becomes a prefix
-    from the start of the buffer: `^.{8}` for `at 8`, `^.{0,63}` for `in 0..64`.
+    A place becomes a prefix from the start of the buffer: `^.{8}` for `at 8`, `^.{0,63}` for
+    `in 0..64`.
     """
     body, bits = _body(pattern.body)
-    if place is None or is_sought(pattern, place):
-        return HsExpression(body, pattern.nocase, _bits(bits, nocase=pattern.nocase))
     if isinstance(place, syntax.Range):
         low, high = constant(place.low), constant(place.high)
         assert low is not None
         assert high is not None
         body = f"^{_any_bytes(low, high - 1)}(?:{body})"
-    else:
+    elif place is not None:
         offset = constant(place)
         assert offset is not None
         body = f"^{_any_bytes(offset, offset)}(?:{body})"

@@ -59,6 +59,8 @@ def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | Non
     condition = normalise(signature.condition)
     trigger = find_trigger(condition, signature.patterns)
     searches = _searches(signature, condition, diagnostics)
+    if searches is None:
+        return None
 
     def report(code: str, message: str, hint: str) -> None:
         span = signature.condition.span
@@ -92,14 +94,17 @@ def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | Non
 
 def _searches(
     signature: Signature, condition: syntax.Expression, diagnostics: list[Diagnostic]
-) -> dict[str, Search]:
+) -> dict[str, Search] | None:
+    """What finds the patterns that are counted or sought; None where Hyperscan refuses one."""
     searches: dict[str, Search] = {}
+    refusals = []
     for pattern in searched_patterns(condition, signature.patterns):
         try:
             searches[pattern.name] = search_for(pattern)
         except ExpressionError as error:
-            diagnostics.append(refused(signature, pattern, error.reasons[0]))
-    return searches
+            refusals.append(refused(signature, pattern, error.reasons[0]))
+    diagnostics += refusals
+    return None if refusals else searches
 
 
 def refused(signature: Signature, pattern: syntax.Pattern, reason: str) -> Diagnostic:
@@ -111,6 +116,10 @@ def refused(signature: Signature, pattern: syntax.Pattern, reason: str) -> Diagn
 
 # Reasons of Hyperscan's that its own words do not make plain.
 _IN_OUR_WORDS = {
+    "Pattern is too large.": (
+        "this is too large to match, or to tell where it begins",
+        "shorter repeats are not; `$a` and `$a at 4` ask for less than a count or a computed place",
+    ),
     "Pattern matches empty buffer; use HS_FLAG_ALLOWEMPTY to enable support.": (
         "this matches where nothing stands",
         "require at least one byte",

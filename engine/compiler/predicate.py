@@ -20,8 +20,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
-from engine.compiler.expression import HsExpression, is_sought, placed
-from engine.compiler.search import Search
+from engine.compiler.expression import HsExpression, placed
+from engine.compiler.search import Search, is_sought
 from engine.fields import VOCABULARY, Context
 from engine.language import syntax
 from engine.language.checker import Place, matched_names, static_type

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.compiler.database import DatabaseSearch
-from engine.compiler.expression import placed
+from engine.compiler.database import DatabaseSearch, tells_beginnings
+from engine.compiler.expression import HsExpression, placed
 from engine.language import syntax
+from engine.language.checker import Place, constant, is_constant
+from engine.language.regex import looks_behind
 
 
 class Search(Protocol):
@@ -45,6 +47,40 @@ class TextSearch:
             count += 1
             start = payload.find(self.text, start + 1, end)
         return count
+
+
+# A range of offsets is an automaton of its own to Hyperscan wherever another pattern has another
+# range or there are wildcards: several ms and 10 to 90 KiB to compile each, and a thousand of
+# them make every scan ten times as long. Narrow ones do not.
+_MAX_RANGE_B = 4
+
+
+def is_sought(pattern: syntax.Pattern, place: Place) -> bool:
+    """Whether a pattern at a place is left to a search after the trigger.
+
+    It is where only the packet tells the place, and where a range of offsets would cost the
+    database too much. The database looks for it anywhere then.
+    """
+    if not is_constant(place):
+        return True
+    if not isinstance(place, syntax.Range):
+        return False
+    low, high = constant(place.low), constant(place.high)
+    assert low is not None
+    assert high is not None
+    if high - low <= _MAX_RANGE_B:
+        return False
+    if isinstance(pattern.body, syntax.TextBody):
+        return True
+    # A search does not see what stands before the range, nor every beginning.
+    body = pattern.body
+    behind = isinstance(body, syntax.RegexBody) and looks_behind(body.expression)
+    return not behind and tells_beginnings(placed(pattern, None))
+
+
+def looked_for(pattern: syntax.Pattern, place: Place) -> HsExpression:
+    """What the database looks for, for a pattern at a place."""
+    return placed(pattern, None if is_sought(pattern, place) else place)
 
 
 def search_for(pattern: syntax.Pattern) -> Search:

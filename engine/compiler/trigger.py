@@ -13,7 +13,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.compiler.expression import HsExpression, literal, pinned, placed
+from engine.compiler.expression import HsExpression, literal, pinned
+from engine.compiler.search import looked_for
 from engine.fields import VOCABULARY
 from engine.language import syntax
 from engine.language.checker import constant, matched_names
@@ -58,11 +59,11 @@ def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) 
         case syntax.Or(operands=operands):
             return _any_of([_find(operand, patterns) for operand in operands])
         case syntax.Match(pattern=name, place=place):
-            match_needed = Trigger(frozenset({placed(patterns[name], place)}))
+            match_needed = Trigger(frozenset({looked_for(patterns[name], place)}))
             return _strongest([match_needed, *_views(condition)])
         case syntax.Of(quantity=quantity, patterns=names, place=place):
             matched = [patterns[n] for n in matched_names(names, list(patterns.values()))]
-            each = [Trigger(frozenset({placed(p, place)})) for p in matched]
+            each = [Trigger(frozenset({looked_for(p, place)})) for p in matched]
             # With n of m wanted, one of any m - n + 1 must be among the matching ones.
             each.sort(key=lambda t: -t.bits)
             needed = {"any": 1, "all": len(each)}.get(str(quantity), quantity)
@@ -104,7 +105,9 @@ def _counted(leaf: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) ->
             needed = all(constant(item) for item in items)
         case _:
             return None
-    return Trigger(frozenset({placed(patterns[count.pattern], count.place)})) if needed else None
+    return (
+        Trigger(frozenset({looked_for(patterns[count.pattern], count.place)})) if needed else None
+    )
 
 
 def _text(leaf: syntax.Expression) -> Trigger | None:

@@ -34,13 +34,7 @@ def expression(named: str, when: str = "$a") -> tuple[str, bool]:
         (r"$a = /a|b/", "$a at 1 + 2", r"^.{3}(?:a|b)"),
         (r"$a = /a|b/", "$a in 3..4", r"^.{3}(?:a|b)"),
         (r"$a = /a|b/", "$a in 0..4", r"^.{0,3}(?:a|b)"),
-        # Too dear for the database: sought after the trigger.
-        (r"$a = /a|b/", "$a in 0..64", r"a|b"),
-        ('$a = "ab"', "$a in 0..64", r"\x61\x62"),
-        ("$a = { 41 ?? 42 }", "$a in 0..64", r"\x41.\x42"),
-        ('$a = "ab"', "$a at size", r"\x61\x62"),
-        # But a search does not see what stands before the range.
-        (r"$a = /\ba/", "$a in 0..64", r"^.{0,63}(?:\ba)"),
+        (r"$a = /a|b/", "$a in 0..64", r"^.{0,63}(?:a|b)"),
     ],
 )
 def test_expression(named: str, when: str, regex: str) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.compiler.database import DatabaseSearch, ExpressionError
 from engine.compiler.expression import placed
-from engine.compiler.search import TextSearch, search_for
+from engine.compiler.search import TextSearch, is_sought, looked_for, search_for
+from engine.language import syntax
 from tests.compiler import written
 
 _letters = st.lists(st.sampled_from(b"aAb\x00"), max_size=12).map(bytes)
@@ -50,3 +51,29 @@ def test_what_hyperscan_cannot_search_for_is_refused() -> None:
     with pytest.raises(ExpressionError) as caught:
         search_for(pattern)
     assert set(caught.value.reasons) == {0}
+
+
+@pytest.mark.parametrize(
+    ("body", "match", "sought"),
+    [
+        ('"ab"', "$a", False),
+        ('"ab"', "$a at 9", False),
+        ('"ab"', "$a in 2..6", False),
+        ('"ab"', "$a in 2..7", True),
+        ("{ 41 ?? 42 }", "$a in 0..64", True),
+        ("/a|b/", "$a in 0..64", True),
+        ('"ab"', "$a at u8(0)", True),
+        ('"ab"', "$a in 0..size", True),
+        # A search does not see what stands before the range,
+        (r"/\ba/", "$a in 0..64", False),
+        # and Hyperscan does not tell every beginning.
+        ("/a.{0,200}b/", "$a in 0..64", False),
+    ],
+)
+def test_what_is_sought_after_the_trigger(body: str, match: str, sought: bool) -> None:
+    (pattern,) = written.patterns(f"$a = {body}")
+    condition = written.condition(match)
+    assert isinstance(condition, syntax.Match)
+    assert is_sought(pattern, condition.place) is sought
+    anywhere = placed(pattern, None)
+    assert (looked_for(pattern, condition.place) == anywhere) is (sought or match == "$a")
