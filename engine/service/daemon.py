@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from queue import SimpleQueue
 from typing import Any
 
+from engine.compiler.ruleset import RuleSet
 from engine.config import Settings
 from engine.enforce.bans import BanList
 from engine.enforce.policy import Policy
@@ -197,26 +198,26 @@ class Daemon:
     # --- reloads
 
     def _reload(self) -> None:
-        """SIGHUP: build a new RuleSet beside the running one."""
+        """SIGHUP: build a new RuleSet beside the running one; settings follow it or stay."""
         try:
             settings = self._reread()
         except InputError as error:
-            _log.error("reload refused, everything stays as it is: %s", error)
+            self._reloader.refuse(str(error))
             return
-        # What packets, interfaces and rules hang on stays until a restart.
-        self._settings = self._settings.model_copy(
-            update={
-                "signatures": settings.signatures,
-                "ban_duration": settings.ban_duration,
-                "cleanup_interval": settings.cleanup_interval,
-            }
-        )
+
+        def install(ruleset: RuleSet) -> None:
+            self._inspector.ruleset = ruleset
+            # What packets, interfaces and rules hang on stays until a restart.
+            names = ("signatures", "ban_duration", "cleanup_interval")
+            changed = {name: getattr(settings, name) for name in names}
+            self._settings = self._settings.model_copy(update=changed)
+
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, self._inspector)
+        self._reloader.start(settings.signatures, install)
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._reload()
-        return {"reloading": str(self._settings.signatures)}
+        return {"reloading": True}
 
     # --- requests
 

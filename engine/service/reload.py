@@ -13,7 +13,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
-from engine.inspect.inspector import Inspector
 from engine.language.diagnostics import SignatureError
 from engine.selftest import self_test
 from engine.signatures import load
@@ -48,25 +47,30 @@ class Reloader:
         self.failed = 0
         self._post = post
         self._executor: ProcessPoolExecutor | None = None
-        self._next: tuple[Path, Inspector] | None = None
+        self._next: tuple[Path, Callable[[RuleSet], None]] | None = None
 
-    def start(self, directory: Path, inspector: Inspector) -> None:
-        """Begin to build; `inspector` gets the new RuleSet if all is well."""
+    def start(self, directory: Path, install: Callable[[RuleSet], None]) -> None:
+        """Begin to build; `install` gets the new RuleSet, on the main thread, if all is well."""
         if self._executor is not None:
-            self._next = directory, inspector
+            self._next = directory, install
             return
         # Spawned, not forked: the parent holds a queue, BPF maps and threads.
         self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         future = self._executor.submit(_build_elsewhere, directory)
-        future.add_done_callback(lambda done: self._post(lambda: self._finish(done, inspector)))
+        future.add_done_callback(lambda done: self._post(lambda: self._finish(done, install)))
+
+    def refuse(self, reason: str) -> None:
+        """Count and report a reload that changes nothing."""
+        self.failed += 1
+        _log.error("reload refused, everything stays as it was\n%s", reason)
 
     def close(self) -> None:
         """Give up a build that is under way."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _finish(self, future: Future[RuleSet | str], inspector: Inspector) -> None:
-        """Swap the RuleSet in, or say why not. Runs on the main thread."""
+    def _finish(self, future: Future[RuleSet | str], install: Callable[[RuleSet], None]) -> None:
+        """Install the RuleSet, or say why not. Runs on the main thread."""
         assert self._executor is not None
         self._executor.shutdown(wait=False)
         self._executor = None
@@ -75,12 +79,11 @@ class Reloader:
         except Exception as error:  # the builder died: out of memory, killed
             result = f"the building process failed: {error!r}"
         if isinstance(result, RuleSet):
-            inspector.ruleset = result
+            install(result)
             self.succeeded += 1
             _log.info("reloaded: %d signatures in force", len(result.signatures))
         else:
-            self.failed += 1
-            _log.error("reload refused, the old signatures stay in force\n%s", result)
+            self.refuse(result)
         if self._next is not None:
             following, self._next = self._next, None
             self.start(*following)

@@ -30,7 +30,6 @@ from engine.sigtest.explanation import (
 )
 from engine.sigtest.listing import count, with_progress
 from engine.trial import FlowTrial, each_capture, find_captures
-from engine.truth import FlowKey
 
 MAX_FLOWS: Final = 10
 """Of each capture, where no --flow is given."""
@@ -89,10 +88,6 @@ def run(options: argparse.Namespace) -> int:
     elif left_out:
         console.print(f"{left_out} more flows with payload: choose with --flow")
     return exit_code
-
-
-def _every(_key: FlowKey) -> bool:
-    return True
 
 
 def _chosen(ruleset: RuleSet, names: list[str] | None) -> list[Signature]:

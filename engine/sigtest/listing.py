@@ -89,7 +89,6 @@ class _Summary:
         self._signatures: Counter[str] = Counter()
         self._errors: list[str] = []
         self._scores: list[CaptureScore] = []
-        self._scored = False
         self._started_s = time.monotonic()
 
     def add(self, trial: CaptureTrial, score: CaptureScore | None, profile: Profile | None) -> None:

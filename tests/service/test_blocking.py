@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from pathlib import Path
 
@@ -141,6 +143,36 @@ def test_a_broken_file_changes_nothing_but_the_log(
         wait_until(lambda: _reloads(blocker) == (0, 1), 10, "refused")
         assert "reload refused" in blocker.program.log.read_text()
         assert not datagrams.pass_through(b"CHAT/1 hello")
+
+
+def test_a_refused_reload_leaves_the_settings_alone(topology: Topology, tmp_path: Path) -> None:
+    old, new, settings = tmp_path / "old", tmp_path / "new", tmp_path / "settings.toml"
+    for folder in (old, new):
+        folder.mkdir()
+        _write_signature(folder, CHAT)
+    settings.write_text(f'signatures = "{old}"\nban_duration = 60\n')
+
+    def folder_and_ban(blocker: Blocker) -> tuple[str, int]:
+        address = topology.server_address(4)
+        command = [sys.executable, "-m", "engine.cli", "ban", address, "--json"]
+        ban = json.loads(topology.router.run(command).stdout)
+        return blocker.status()["signatures"]["folder"], round(ban["remaining_s"], -1)
+
+    with run_blocker(topology, "--config", str(settings)) as blocker:
+        settings.write_text(f'signatures = "{new}"\nban_duration = 900\n')
+        _write_signature(new, CHAT.replace("$hello at 0", "$hullo at 0"))
+        blocker.reload()
+        wait_until(lambda: _reloads(blocker) == (0, 1), 10, "refused")
+        assert folder_and_ban(blocker) == (str(old), 60)
+        settings.write_text("ban_duration = 'long'\n")
+        blocker.reload()
+        wait_until(lambda: _reloads(blocker) == (0, 2), 10, "refused again")
+        assert folder_and_ban(blocker) == (str(old), 60)
+        settings.write_text(f'signatures = "{new}"\nban_duration = 900\n')
+        _write_signature(new, CHAT)
+        blocker.reload()
+        wait_until(lambda: _reloads(blocker) == (1, 2), 10, "reloaded")
+        assert folder_and_ban(blocker) == (str(new), 900)
 
 
 def test_reloads_lose_no_packet(topology: Topology) -> None:
