@@ -272,7 +272,7 @@ def _unban(options: argparse.Namespace) -> int:
 
 def _reload(options: argparse.Namespace) -> int:
     answer = ask(options.queue_num, {"command": "reload"})
-    text = "reloading; the log and `status` tell how it went"
+    text = f"reloading {answer['reloading']}; the log and `status` tell how it went"
     print(json.dumps(answer) if options.json else text)
     return 0
 

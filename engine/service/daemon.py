@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from ipaddress import ip_address
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -114,7 +115,7 @@ class Daemon:
             self._stopping = True
 
         def reload(*_: object) -> None:
-            self._calls.put(self._reload)
+            self._calls.put(self._reload_on_signal)
 
         previous = {
             number: signal.signal(number, handler)
@@ -197,13 +198,20 @@ class Daemon:
 
     # --- reloads
 
-    def _reload(self) -> None:
-        """SIGHUP: build a new RuleSet beside the running one; settings follow it or stay."""
+    def _reload_on_signal(self) -> None:
+        with contextlib.suppress(InputError):  # told and counted already
+            self._reload()
+
+    def _reload(self) -> Path:
+        """Build a new RuleSet beside the running one; settings follow it or stay.
+
+        Gives the folder it is built from. Raises InputError for bad settings.
+        """
         try:
             settings = self._reread()
         except InputError as error:
             self._reloader.refuse(str(error))
-            return
+            raise
 
         def install(ruleset: RuleSet) -> None:
             self._inspector.ruleset = ruleset
@@ -214,10 +222,10 @@ class Daemon:
 
         _log.info("reloading signatures from %s", settings.signatures)
         self._reloader.start(settings.signatures, install)
+        return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
-        self._reload()
-        return {"reloading": True}
+        return {"reloading": str(self._reload())}
 
     # --- requests
 
