@@ -13,6 +13,7 @@ from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
 from engine.compiler.statistics import collect
 from engine.fields import Context
+from engine.fields.socks import UDP_HEADER
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
 from engine.language.form import Then
@@ -44,9 +45,12 @@ _BUFFERS = (
     ("udp", "packet"),
     ("tcp", "stream"),
     ("tcp", "packet"),
+    ("tcp", "middle"),
     ("udp", "flow"),
     ("tcp", "flow"),
 )
+_SOCKS = HsExpression(UDP_HEADER)
+
 # Transport, what is inspected, enabled: signatures of one kind share a bank.
 _Kind = tuple[str, str, bool]
 
@@ -60,12 +64,24 @@ class Bank:
     the flow.
     """
 
-    def __init__(self, plans: Sequence[Plan], lists: Lists, *, followed: bool) -> None:
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        lists: Lists,
+        *,
+        followed: bool,
+        wrapping: HsExpression | None = None,
+    ) -> None:
         """Compile; `followed` says whether there are rules for the flows of these buffers.
+
+        `wrapping` is looked for as well, without a rule behind it: what it matches may hold
+        another buffer. So a clean packet pays nothing for the question.
 
         Raises ExpressionError; its positions count in `expressions(plans)`.
         """
         expressions = self.expressions(plans)
+        if wrapping is not None:
+            expressions.append(wrapping)
         ids = {expression: position for position, expression in enumerate(expressions)}
         self.database = Database(expressions)
         self._triggered: list[list[int]] = [[] for _ in expressions]
@@ -119,8 +135,10 @@ class RuleSet:
     It can be pickled, compiled form and all. `statistics` says what it is made of.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
-    direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
-    turns of flows. With `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
+    direction, `tcp_packet` those for single segments, `tcp_middle` those for single segments of
+    connections whose beginning was not seen; `udp_flow` and `tcp_flow` those for the turns of
+    flows. With `tcp_by_stream` only the first two kinds of a connection's segments are of
+    interest: those of its start, and the first ones seen.
     All hold the enabled signatures only; the `disabled` ones are compiled into banks of their
     own, where their tests run.
     """
@@ -151,7 +169,8 @@ class RuleSet:
         for kind, of_kind in plans.items():
             transport, _, enabled = kind
             followed = bool(plans[transport, "flow", enabled])
-            banks[kind], refusals = _bank(of_kind, lists, followed=followed)
+            wrapping = _SOCKS if of_kind and kind[:2] == ("udp", "packet") else None
+            banks[kind], refusals = _bank(of_kind, lists, followed=followed, wrapping=wrapping)
             diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
@@ -171,6 +190,7 @@ class RuleSet:
         self.udp = banks["udp", "packet", True]
         self.tcp_stream = banks["tcp", "stream", True]
         self.tcp_packet = banks["tcp", "packet", True]
+        self.tcp_middle = banks["tcp", "middle", True]
         self.udp_flow = banks["udp", "flow", True]
         self.tcp_flow = banks["tcp", "flow", True]
         self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
@@ -190,10 +210,12 @@ def _kind(signature: Signature) -> _Kind:
     return signature.transport, signature.inspect, signature.enabled
 
 
-def _bank(plans: Sequence[Plan], lists: Lists, *, followed: bool) -> tuple[Bank, list[Diagnostic]]:
+def _bank(
+    plans: Sequence[Plan], lists: Lists, *, followed: bool, wrapping: HsExpression | None
+) -> tuple[Bank, list[Diagnostic]]:
     """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists, followed=followed), []
+        return Bank(plans, lists, followed=followed, wrapping=wrapping), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}

@@ -10,10 +10,14 @@ from typing import Literal
 
 from engine.compiler.ruleset import Bank, Rule, RuleSet
 from engine.fields import Context
+from engine.fields.socks import udp_header_len
 from engine.fields.turns import HEAD_B, NO_TURNS, Turns
-from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable, Side
-from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode, reverse
-from engine.inspect.stream import StreamStart
+from engine.inspect import preface
+from engine.inspect.connection import synchronise
+from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable
+from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode
+from engine.inspect.starts import MIDDLE_SEGMENTS, Starts
+from engine.inspect.stream import SEQUENCE_MASK, StreamStart
 from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
 from engine.language.form import STOPPING, Action
@@ -31,6 +35,7 @@ class Detection:
     """A signature found true for a packet, and for which.
 
     `flow_packet` and `payload_packet` count from 1 within the flow, both directions.
+    `tunnelled`: the packet came inside another one, whose addresses are not these.
     """
 
     signature: str
@@ -41,6 +46,7 @@ class Detection:
     destination: Endpoint
     flow_packet: int
     payload_packet: int
+    tunnelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +140,21 @@ class Inspector:
         """Judge a datagram by what its scan matched, and by the flow's turns."""
         ruleset = self.ruleset
         judgement = ACCEPTED
+        payload, header = packet.payload, 0
         if hits or ruleset.udp.needs_every_packet:
-            judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
+            judgement = self._decide(ruleset.udp, hits, payload, packet, flow, now_s)
+            header = udp_header_len(payload)
+            if header and judgement.verdict is Verdict.ACCEPT:
+                # What a SOCKS proxy passes on is inspected as if it had come by itself.
+                payload = payload[header:]
+                inner = self._scan(ruleset.udp, payload, packet, flow, now_s)
+                judgement = _both(judgement, inner)
         if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
             turns = _turns(flow)
             if turns is None:
                 return judgement
-            turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
+            size = packet.payload_len - header
+            turns.add(packet.key == flow.opener, size, payload[:HEAD_B])
             judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, now_s)
         return judgement
 
@@ -150,30 +164,35 @@ class Inspector:
         return len(self._udp) + len(self._tcp)
 
     def _segment(self, packet: Packet, now_s: float) -> Judgement:
-        side = self._tcp.side(packet.key)
         sequence = packet.sequence
         if packet.flags & SYN:
             # The SYN takes up one number; data on it (TCP Fast Open) begins after that.
             sequence += 1
-            side = self._synchronise(packet, side)
+            side = synchronise(self._tcp, packet)
+        else:
+            side = self._tcp.side(packet.key)
         flow = side.flow
         flow.packets += 1
-        if flow.dropped:
-            return _DROP
         payload = packet.payload
+        if flow.dropped:
+            # What may become another connection must be able to begin, but without data.
+            asks = packet.flags & (SYN | ACK) == SYN and not packet.payload_len
+            return ACCEPTED if asks else _DROP
         if not payload:
             return ACCEPTED
         flow.payload_packets += 1
-        stream = side.stream
-        if stream is None:  # the connection began before we looked
-            stream = side.stream = StreamStart(sequence)
+        starts = side.starts
+        if starts is None:
+            # This side's SYN was not seen; was the connection there before we looked?
+            middle = MIDDLE_SEGMENTS if flow.opener is None else 0
+            starts = side.starts = Starts(sequence, middle=middle)
             if flow.turns is not NO_TURNS:  # nor do we know any longer what this side has sent
                 flow.turns = None
         ruleset = self.ruleset
         judgement = ACCEPTED
-        grew = not stream.complete and stream.add(sequence, payload)
-        if grew:
-            judgement = self._scan(ruleset.tcp_stream, stream.prefix, packet, flow, now_s)
+        new = not starts.settled or (sequence - starts.first) & SEQUENCE_MASK < starts.length
+        if new:
+            judgement = self._start(starts, packet, sequence, flow, now_s)
         if not ruleset.tcp_by_stream:
             if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
                 later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
@@ -183,9 +202,35 @@ class Inspector:
                 and flow.turns is not None
                 and judgement.verdict is Verdict.ACCEPT
             ):
-                judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
-        if grew and stream.complete:
-            stream.release()
+                judgement = self._follow_segment(
+                    starts.main, judgement, packet, sequence, flow, now_s
+                )
+        if new:
+            starts.settle()
+        return judgement
+
+    def _start(
+        self, starts: Starts, packet: Packet, sequence: int, flow: Flow, now_s: float
+    ) -> Judgement:
+        """Judge a segment by the starts of its stream that it brings on, or by itself."""
+        ruleset = self.ruleset
+        judgement = ACCEPTED
+        measure = None
+        if flow.proxied is None or flow.proxied == packet.key:
+            if flow.opener is None or flow.opener == packet.key:
+                measure = preface.asked
+        else:
+            measure = preface.answered
+        for buffer in starts.take(sequence, packet.payload, packet.payload_len, measure):
+            found = self._scan(ruleset.tcp_stream, buffer, packet, flow, now_s)
+            judgement = _both(judgement, found)
+            if judgement.verdict is Verdict.DROP:
+                return judgement
+        if starts.main.preface and flow.proxied is None:
+            flow.proxied = packet.key
+        if starts.middle and ruleset.tcp_middle.rules:
+            found = self._scan(ruleset.tcp_middle, packet.payload, packet, flow, now_s)
+            judgement = _both(judgement, found)
         return judgement
 
     def _follow_segment(
@@ -205,25 +250,14 @@ class Inspector:
             return judgement
         from_client = packet.key == flow.opener
         known = turns.sent(from_client)
-        received = stream.received(sequence, len(packet.payload), packet.payload_len)
+        # What a proxy is asked for is nothing that the two sides say to each other.
+        skipped = stream.preface
+        received = stream.received(sequence, len(packet.payload), packet.payload_len) - skipped
         if received <= known:
             return judgement
-        turns.add(from_client, received - known, stream.prefix[known : known + HEAD_B])
+        at = skipped + known
+        turns.add(from_client, received - known, stream.prefix[at : at + HEAD_B])
         return self._follow(self.ruleset.tcp_flow, judgement, packet, flow, now_s)
-
-    def _synchronise(self, packet: Packet, side: Side) -> Side:
-        """A SYN says where its side's stream begins; without ACK it begins a connection."""
-        if packet.flags & ACK:
-            if side.flow.opener is None:
-                side.flow.opener = reverse(packet.key)
-        elif side.flow.payload_packets or side.flow.dropped:
-            side = self._tcp.start(packet.key)
-        else:
-            side.flow.opener = packet.key
-        # Inside a connection a SYN changes nothing for its receiver (RFC 5961, section 4).
-        if side.stream is None or not side.stream.begun:
-            side.stream = StreamStart(packet.sequence + 1)
-        return side
 
     def _follow(
         self, bank: Bank, judgement: Judgement, packet: Packet, flow: Flow, now_s: float
@@ -282,6 +316,7 @@ class Inspector:
                         packet.destination,
                         flow.packets,
                         flow.payload_packets,
+                        packet.tunnelled,
                     )
                 )
             # Also what was told before: as long as it goes on, its tag lasts.
