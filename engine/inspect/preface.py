@@ -111,8 +111,8 @@ def _preface(*parsers: _Parse) -> Preface:
     return measure
 
 
-asked = _preface(_socks5_request, _socks4_request, _head(b"CONNECT "))
+preface_to_proxy = _preface(_socks5_request, _socks4_request, _head(b"CONNECT "))
 """What is said to a proxy."""
 
-answered = _preface(_socks5_answer, _socks4_answer, _head(b"HTTP/1."))
+preface_of_proxy = _preface(_socks5_answer, _socks4_answer, _head(b"HTTP/1."))
 """What a proxy says, once it has been asked."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.inspect.preface import MAY_BE_PREFACES, Preface
 from engine.inspect.stream import PREFIX_B, SEQUENCE_MASK, StreamStart
 
 # Other starts than the likeliest one; the oldest is forgotten first.
@@ -19,41 +18,45 @@ PATIENCE = 1024
 # So many segments of a connection whose beginning was not seen are inspected one by one.
 MIDDLE_SEGMENTS = 64
 
-_METHODS = frozenset({b"GET ", b"POST", b"HEAD", b"PUT "})
+# A client's first request of HTTP's, and a later one.
+_REQUESTS = frozenset({b"GET ", b"POST", b"HEAD"})
+_MAY_BE_REQUESTS = frozenset(b"GPH")
 
 
-class Starts:
-    """The starts of what one side sends: `main`, the likeliest, and others.
+class Starts(StreamStart):
+    """The starts of what one side sends: itself the likeliest one, and others.
 
-    `middle`: so many segments are still to be inspected by themselves. `settled`: a segment
-    that begins `length` bytes or more after `first`, modulo 2^32, says nothing new.
+    `middle`: so many segments are still to be inspected by themselves. `watched`: `settle` has
+    something to count.
     """
 
     __slots__ = (
         "_asks",
-        "_begun",
+        "_length",
         "_others",
         "_patience",
         "_request",
-        "first",
-        "length",
-        "main",
+        "_settled",
         "middle",
-        "settled",
+        "watched",
     )
 
     def __init__(self, first: int, *, middle: int = 0) -> None:
-        self.main = StreamStart(first)
-        self.first = self.main.first
-        self.length = PREFIX_B
+        super().__init__(first)
+        self._length = PREFIX_B
         self.middle = middle
-        self.settled = False
-        self._others: list[StreamStart] = []
+        self._settled = False
+        self.watched = middle > 0
+        self._others: tuple[StreamStart, ...] = ()
         self._patience = 0
-        self._begun = False
-        # Whether it has begun with a request of HTTP's, and a later one.
         self._asks = False
         self._request: StreamStart | None = None
+
+    def tells(self, sequence: int, data: bytes, at: int) -> bool:
+        """Whether a segment, whose payload stands in `data` from `at` on, may say anything new."""
+        if not self._settled or (sequence - self.first) & SEQUENCE_MASK < self._length:
+            return True
+        return self._asks and data[at : at + 4] in _REQUESTS
 
     def may_begin(self, first: int) -> None:
         """A SYN names a start. Until the peer acknowledges one, nobody knows which is real."""
@@ -65,88 +68,87 @@ class Starts:
         return any(other.first == first & SEQUENCE_MASK for other in self._others)
 
     def begins(self, first: int) -> None:
-        """The peer has acknowledged a SYN, before any payload: there it begins.
+        """The peer has acknowledged a SYN, before there was any payload: there it begins.
 
         Unless nobody has seen that SYN: then it is one start more.
         """
-        for position, other in enumerate(self._others):
+        for other in self._others:
             if other.first == first & SEQUENCE_MASK:
-                self.main, self._others[position] = other, self.main
-                self.first = other.first
+                self.first, other.first = other.first, self.first
                 return
         self.may_begin(first)
 
-    def take(
-        self, sequence: int, payload: bytes, length: int, preface: Preface | None
-    ) -> Sequence[bytes]:
-        """Take a segment in; gives the starts that it has changed, to be inspected.
+    def take(self, sequence: int, payload: bytes, length: int) -> Sequence[StreamStart]:
+        """Take a segment in; gives the starts whose prefix it has changed, to be inspected.
 
-        `length` is the payload's on the wire. What follows what is said to a proxy, or by one,
-        counts as a start of its own; `preface` says how much that is.
+        `length` is the payload's on the wire.
         """
-        buffers = []
-        for start in self._add(sequence, payload, length):
-            prefix = start.prefix
-            if not prefix:
-                continue
-            buffers.append(prefix)
-            if preface is not None and prefix[0] in MAY_BE_PREFACES:
-                start.preface = preface(prefix)
-                if 0 < start.preface < len(prefix):
-                    buffers.append(prefix[start.preface :])
-        self._begun = True
-        self._asks = self._asks or self.main.prefix[:4] in _METHODS
-        return buffers
+        if self._others or not self.continues(sequence):
+            self._watch_for(sequence, payload)
+            return self._add_to_all(sequence, payload, length)
+        self.add(sequence, payload, length)
+        if self.prefix[0] not in _MAY_BE_REQUESTS:
+            return (self,)
+        if self._asks and payload[:4] in _REQUESTS:
+            request = self._watch_request(sequence)
+            request.add(sequence, payload, length)
+            return (self, request)
+        self._asks = self.prefix[:4] in _REQUESTS
+        return (self,)
 
     def settle(self) -> None:
         """Let go what has been looked at and will not change."""
-        if self.main.complete:
-            self.length = len(self.main.prefix) or self.length
-            self.main.release()
+        if self.complete and self.prefix:
+            self._length = len(self.prefix)
+            self.release()
         if self._others:
             self._patience -= 1
-            self._others = [o for o in self._others if not o.complete and self._patience > 0]
+            self._others = tuple(o for o in self._others if not o.complete and self._patience > 0)
         if self.middle:
             self.middle -= 1
-        self.settled = not (self._others or self.middle or self._asks or not self.main.complete)
+        self.watched = bool(self._others or self.middle)
+        self._settled = self.complete and not self.watched
 
-    def _add(self, sequence: int, payload: bytes, length: int) -> list[StreamStart]:
-        """Add a segment to every start that it is for; gives those that have changed."""
-        main = self.main
-        requests = self._asks and payload[:4] in _METHODS
-        if main.continues(sequence) and not (self._others or requests or main.complete):
-            return [main] if main.add(sequence, payload, length) else []
-        self._watch_for(sequence, requests=requests)
+    def _add_to_all(self, sequence: int, payload: bytes, length: int) -> list[StreamStart]:
         changed = []
-        for start in (main, *self._others):
+        for start in (self, *self._others):
             if start.complete:
                 continue
             if start.contradicted_by(sequence, payload):
                 version = start.overwritten_by(sequence, payload)
-                if not any(version.same_as(o) for o in self._others):
+                if not any(version.same_as(other) for other in self._others):
                     self._watch(version)
                     changed.append(version)
             if start.add(sequence, payload, length):
                 changed.append(start)
-        return changed
+        return [start for start in changed if start.prefix]
 
-    def _watch_for(self, sequence: int, *, requests: bool) -> None:
+    def _watch_for(self, sequence: int, payload: bytes) -> None:
         """Begin another start where a segment asks for one."""
-        offset = self.main.offset(sequence)
-        if self.main.complete and 0 <= offset < self.length:
+        offset = self.offset(sequence)
+        if self.complete and 0 <= offset < self._length:
             # The first bytes come again, and what they were is forgotten.
             if not self.expects(self.first):
                 self._watch(StreamStart(self.first))
-        elif requests and offset > 0 and not self.expects(sequence):
-            if self._request in self._others:
-                self._others.remove(self._request)
-            self._request = StreamStart(sequence)
-            self._watch(self._request)
-        elif not self._begun and not -PREFIX_B < offset < PREFIX_B and not self.expects(sequence):
+        elif self.expects(sequence):
+            pass
+        elif self._asks and offset > 0 and payload[:4] in _REQUESTS:
+            self._watch_request(sequence)
+        elif not -PREFIX_B < offset < PREFIX_B and not self._has_begun():
             # No SYN that was seen explains it.
             self._watch(StreamStart(sequence))
 
+    def _has_begun(self) -> bool:
+        return any(start.begun for start in (self, *self._others))
+
+    def _watch_request(self, sequence: int) -> StreamStart:
+        self._others = tuple(other for other in self._others if other is not self._request)
+        self._request = StreamStart(sequence)
+        self._watch(self._request)
+        return self._request
+
     def _watch(self, start: StreamStart) -> None:
-        self._others = [*self._others[-(MAX_OTHERS - 1) :], start]
+        self._others = (*self._others[1 - MAX_OTHERS :], start)
         self._patience = PATIENCE
-        self.settled = False
+        self.watched = True
+        self._settled = False

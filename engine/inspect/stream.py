@@ -51,18 +51,27 @@ class StreamStart:
         self.prefix = b""
 
     def continues(self, sequence: int) -> bool:
-        """Whether a segment begins where the prefix ends, and nothing waits beyond."""
-        return not self._waits and (sequence - self.first - len(self.prefix)) & SEQUENCE_MASK == 0
+        """Whether a segment begins where the prefix, which grows, ends; nothing waits beyond."""
+        return (
+            not self.complete
+            and not self._waits
+            and (sequence - self.first - len(self.prefix)) & SEQUENCE_MASK == 0
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has come."""
+        return self.complete or bool(self.prefix or self._waits)
 
     def offset(self, sequence: int) -> int:
         """Where in the stream a segment begins; less than zero, where before its first byte."""
         return ((sequence - self.first + _HALF) & SEQUENCE_MASK) - _HALF
 
-    def add(self, sequence: int, payload: bytes, length: int | None = None) -> bool:
+    def add(self, sequence: int, payload: bytes, length: int = 0) -> bool:
         """Take a segment in, unless complete; true when the prefix grew.
 
-        `length` is what it had on the wire, where not all of it was captured: what is missing
-        never comes, so the start ends there.
+        `length` is what it had on the wire. What was not captured of that never comes, so the
+        start ends there.
         """
         known = len(self.prefix)
         offset = self.offset(sequence)
@@ -70,10 +79,10 @@ class StreamStart:
             self.prefix += payload[: PREFIX_B - known]
         elif offset < PREFIX_B:
             self._put(*_placed(offset, payload))
-        if length is not None and len(payload) < length and 0 <= offset <= len(self.prefix):
+        grown = len(self.prefix)
+        if grown >= PREFIX_B or (len(payload) < length and 0 <= offset <= grown):
             self.complete = True
-        self.complete = self.complete or len(self.prefix) >= PREFIX_B
-        return len(self.prefix) > known
+        return grown > known
 
     def contradicted_by(self, sequence: int, payload: bytes) -> bool:
         """Whether a segment brings other bytes where some have come already."""
