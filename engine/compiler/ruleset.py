@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from engine.compiler.clauses import Clause, numbered, trigger_decides
@@ -147,12 +148,18 @@ class RuleSet:
             plan = make_plan(signature, diagnostics)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
-        banks = {}
-        for kind, of_kind in plans.items():
+
+        def bank(kind: _Kind) -> tuple[Bank, list[Diagnostic]]:
             transport, _, enabled = kind
             followed = bool(plans[transport, "flow", enabled])
-            banks[kind], refusals = _bank(of_kind, lists, followed=followed)
-            diagnostics += refusals
+            return _bank(plans[kind], lists, followed=followed)
+
+        banks = {}
+        # Hyperscan compiles without Python's lock: large sets of both transports side by side.
+        with ThreadPoolExecutor() as pool:
+            for kind, (built, refusals) in zip(plans, pool.map(bank, plans), strict=True):
+                banks[kind] = built
+                diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(s for s in signatures if s.enabled)
