@@ -186,6 +186,14 @@ class RuleSet:
         """The rules among which a signature's is."""
         return self._banks[_kind(signature)]
 
+    def without_sources(self) -> RuleSet:
+        """A copy for inspecting alone: no signatures, lists and warnings, nothing disabled."""
+        other = copy.copy(self)
+        other.signatures = other.disabled = ()
+        other.lists, other.warnings = Lists({}), ()
+        other._banks = {kind: bank for kind, bank in self._banks.items() if kind[2]}
+        return other
+
     def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
         """A copy with every bank changed: how tools watch the rules at work."""
         other = copy.copy(self)
