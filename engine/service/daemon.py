@@ -150,8 +150,14 @@ class Daemon:
             return None
 
     def _install_rules(self, held: contextlib.ExitStack) -> None:
-        redirect = Redirect(self._settings.queue_num, self._settings.chain)
-        if self._settings.manage_rules:
+        settings = self._settings
+        redirect = Redirect(
+            settings.queue_num,
+            settings.chain,
+            tunnels=settings.tunnels,
+            defragment=settings.defragment,
+        )
+        if settings.manage_rules:
             held.enter_context(redirect)
             return
         _log.info("no packet comes here before these rules are in place:")
