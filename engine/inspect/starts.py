@@ -18,9 +18,10 @@ PATIENCE = 1024
 # So many segments of a connection whose beginning was not seen are inspected one by one.
 MIDDLE_SEGMENTS = 64
 
-# A client's first request of HTTP's, and a later one.
-_REQUESTS = frozenset({b"GET ", b"POST", b"HEAD"})
-_MAY_BE_REQUESTS = frozenset(b"GPH")
+# A client's first request of HTTP's, and a later one. They have no body, in which text could
+# look like another.
+_REQUESTS = frozenset({b"GET ", b"HEAD"})
+_MAY_BE_REQUESTS = frozenset(b"GH")
 
 
 class Starts(StreamStart):
