@@ -77,7 +77,7 @@ class StreamStart:
         offset = self.offset(sequence)
         if offset == known and not self._waits:
             self.prefix += payload[: PREFIX_B - known]
-        elif offset < PREFIX_B:
+        elif offset < PREFIX_B and offset + len(payload) > known:
             self._put(*_placed(offset, payload))
         grown = len(self.prefix)
         if grown >= PREFIX_B or (len(payload) < length and 0 <= offset <= grown):
@@ -88,8 +88,8 @@ class StreamStart:
         """Whether a segment brings other bytes where some have come already."""
         offset = self.offset(sequence)
         known = len(self.prefix)
-        if offset >= known and not self._waits:
-            return False
+        if not self._waits and offset >= 0:
+            return self.prefix[offset : offset + len(payload)] != payload[: max(0, known - offset)]
         value, mask = _placed(offset, payload)
         all_value, all_mask = self._all()
         return bool((value ^ all_value) & mask & all_mask)
@@ -97,14 +97,25 @@ class StreamStart:
     def overwritten_by(self, sequence: int, payload: bytes) -> StreamStart:
         """What has come so far if a segment's bytes stand, and not those that came before."""
         other = StreamStart(self.first)
-        other._put(*_placed(self.offset(sequence), payload))
-        other._put(*self._all())
+        offset = self.offset(sequence)
+        if not self._waits and 0 <= offset <= len(self.prefix):
+            behind = self.prefix[offset + len(payload) :]
+            other.prefix = (self.prefix[:offset] + payload + behind)[:PREFIX_B]
+        else:
+            value, mask = _placed(offset, payload)
+            all_value, all_mask = self._all()
+            other._hold(value | all_value & ~mask, mask | all_mask)
         other.complete = len(other.prefix) >= PREFIX_B
         return other
 
     def same_as(self, other: StreamStart) -> bool:
         """Whether the same bytes have come."""
-        return (self.first, *self._all()) == (other.first, *other._all())
+        return (self.first, self.prefix, self._waiting, self._waits) == (
+            other.first,
+            other.prefix,
+            other._waiting,
+            other._waits,
+        )
 
     def received(self, sequence: int, captured: int, length: int) -> int:
         """How many bytes have come with this segment, of whose `length` so much was captured.
@@ -123,14 +134,16 @@ class StreamStart:
 
     def _put(self, value: int, mask: int) -> None:
         """Put bytes where there are none yet, and bring the prefix up to the first gap."""
-        known_value, known_mask = self._all()
-        value = known_value | value & mask & ~known_mask
-        mask |= known_mask
+        all_value, all_mask = self._all()
+        self._hold(all_value | value & ~all_mask, all_mask | mask)
+
+    def _hold(self, value: int, mask: int) -> None:
         # The lowest bit that is not set in the mask begins the first gap.
         in_order = ((mask + 1) & ~mask).bit_length() // 8
-        self.prefix = (value & _mask(0, in_order)).to_bytes(in_order, "little")
-        beyond = mask & ~_mask(0, in_order)
-        self._waiting, self._waits = value & beyond, beyond
+        known = _mask(0, in_order)
+        self.prefix = (value & known).to_bytes(in_order, "little")
+        self._waits = mask & ~known
+        self._waiting = value & self._waits
 
 
 def _mask(start: int, end: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from engine.inspect.inspector import Inspector, Verdict
 from engine.inspect.packet import ACK, SYN, Packet
-from engine.inspect.starts import MAX_OTHERS
+from engine.inspect.starts import MAX_ELSEWHERE
 from tests.inspect.flows import BACK, THERE, Connection, answer, following, rules, segment
 
 RST, FIN = 0x04, 0x01
@@ -51,7 +51,7 @@ def test_a_forged_syn_with_data_hides_nothing() -> None:
 
 @pytest.mark.parametrize("acknowledged", [True, False])
 def test_many_forged_syns_hide_nothing(acknowledged: bool) -> None:
-    lies = [forged(100_000 * n) for n in range(3 * MAX_OTHERS)]
+    lies = [forged(100_000 * n) for n in range(3 * MAX_ELSEWHERE)]
     seen = [answer(1999, 1000)] if acknowledged else []
     for syns in ([SYN_1000, *lies], [*lies, SYN_1000]):
         packets = [*syns, *seen, segment(HELLO, 1000)]
