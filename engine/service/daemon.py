@@ -279,7 +279,7 @@ class Daemon:
         return {"unbanned": request["address"]}
 
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        queue = self._workers.counters()
+        queue, workers = self._workers.counters()
         kernel = [kernel_counters(number) for number in self._settings.queues]
         xdp = None
         if self._xdp is not None:
@@ -298,7 +298,6 @@ class Daemon:
             "monitor_only": self._settings.monitor_only,
             "queue": {
                 "number": self._settings.queue_num,
-                "workers": len(kernel),
                 "packets": queue.packets,
                 "accepted": queue.packets - queue.dropped,
                 "dropped": queue.dropped,
@@ -307,6 +306,9 @@ class Daemon:
                 "queue_dropped": sum(counters.queue_dropped for counters in kernel),
                 "user_dropped": sum(counters.user_dropped for counters in kernel),
             },
+            "workers": [
+                {"queue": w.queue_num, "pid": w.pid, "packets": w.counters.packets} for w in workers
+            ],
             "signatures": {
                 "folder": str(self._settings.signatures),
                 "loaded": self._built.signatures,

@@ -7,7 +7,7 @@ import pickle
 import selectors
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from subprocess import Popen, TimeoutExpired
 
 from engine.errors import UnavailableError
@@ -28,6 +28,15 @@ _RESTART_S = 1.0
 _log = logging.getLogger(__name__)
 
 _BanTimes = Iterable[tuple[bytes, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCounters:
+    """What one worker has done."""
+
+    queue_num: int
+    pid: int
+    counters: Counters
 
 
 class _Worker:
@@ -133,12 +142,11 @@ class Workers:
         """Tell all that a ban is lifted."""
         self.ban(address, 0)
 
-    def counters(self) -> Counters:
-        """Of all together, those that have died included; hears of what they detected before."""
-        return _sum([self._gone, *self.each()])
+    def counters(self) -> tuple[Counters, list[WorkerCounters]]:
+        """Of all together, those that have died included; and of each that works now.
 
-    def each(self) -> list[Counters]:
-        """Of each worker that answers, in the order of the queues."""
+        What they have detected up to now is told before.
+        """
         asked = [worker for worker in self._workers.values() if worker.works]
         for worker in asked:
             while self._hear(worker):  # an answer to an earlier question is none to this one
@@ -148,7 +156,8 @@ class Workers:
             before, until_s = worker.counters, time.monotonic() + _ANSWER_S
             while worker.counters is before and self._has(worker) and time.monotonic() < until_s:
                 self._hear(worker, _ANSWER_S)
-        return [worker.counters for worker in asked]
+        each = [WorkerCounters(w.start.queue_num, w.process.pid, w.counters) for w in asked]
+        return _sum([self._gone, *(worker.counters for worker in asked)]), each
 
     def check(self) -> None:
         """Replace those that have died or hang. To be called every second or so."""
