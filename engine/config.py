@@ -61,6 +61,9 @@ class Settings(BaseModel):
     signatures: Path = Field(
         default_factory=shipped_signatures, description="folder of signature files"
     )
+    fail_open: bool = Field(
+        True, description="let packets pass that cannot be inspected: no process, a full queue"
+    )
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
         "auto", description="how XDP is attached"
