@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.language import syntax
 from engine.language.checker import Place, constant
+from engine.language.regex import pinned_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _body(body: syntax.TextBody | syntax.HexBody | syntax.RegexBody) -> tuple[st
         case syntax.HexBody(items=items):
             return _hex(items)
         case syntax.RegexBody(expression=expression):
-            return expression, 8.0 * _literal_length(expression)
+            return expression, pinned_bits(expression)
 
 
 def _hex(items: tuple[syntax.HexItem, ...]) -> tuple[str, float]:
@@ -117,18 +117,3 @@ def _hex(items: tuple[syntax.HexItem, ...]) -> tuple[str, float]:
                 parts.append("(?:" + "|".join(text for text, _ in built) + ")")
                 bits += max(0.0, min(b for _, b in built) - _log2(len(built)))
     return "".join(parts), bits
-
-
-# What is not a literal byte of a regular expression: escapes of classes, sets, groups with
-# their quantifiers, operators. Only an estimate depends on it.
-_NOT_LITERAL = re.compile(
-    r"\[(?:\\.|[^\]\\])*\](?:[*+?]|\{[^}]*\})?|\\[dDsSwWbB]|.[*?]|\.|\{[^}]*\}|[()^$|+]"
-)
-
-
-def _literal_length(expression: str) -> int:
-    """The longest run of literal bytes in a regular expression, roughly."""
-    without_escapes = re.sub(r"\\x[0-9A-Fa-f]{2}|\\[^dDsSwWbB]", "a", expression)
-    alternatives = "|" in _NOT_LITERAL.sub(lambda m: m[0] if m[0] == "|" else " ", expression)
-    longest = max(map(len, _NOT_LITERAL.sub(" ", without_escapes).split(" ")), default=0)
-    return min(longest, 2) if alternatives else longest
