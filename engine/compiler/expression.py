@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from engine.language import syntax
@@ -57,6 +57,13 @@ def pinned(byte_sets: Mapping[int, frozenset[int]]) -> HsExpression:
 def literal(text: bytes, *, nocase: bool) -> HsExpression:
     """The expression for a text anywhere."""
     return HsExpression(_escaped(text), nocase, _bits(8.0 * len(text), nocase=nocase))
+
+
+def one_of(before: HsExpression, texts: Collection[bytes]) -> HsExpression:
+    """The expression for one of several texts, in any case, anywhere behind another."""
+    choice = "|".join(map(_escaped, sorted(texts)))
+    bits = before.bits + _bits(8.0 * min(map(len, texts)), nocase=True) - _log2(len(texts))
+    return HsExpression(f"{before.regex}.*(?:{choice})", nocase=True, bits=bits)
 
 
 def _bits(bits: float, *, nocase: bool) -> float:

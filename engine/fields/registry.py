@@ -169,6 +169,7 @@ def _dns_fields() -> Iterator[Field]:
             transports=_UDP,
             implied=dns.IMPLIED,
             spell=dns.spell_name if name == "query" else None,
+            follows=name == "query",
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import warnings
 
 # Streams are inspected up to 2048 bytes and datagrams seldom carry more than 1500, so longer
 # repeats mean nothing. Within this, Hyperscan takes at most seconds and tens of megabytes.
@@ -112,7 +113,9 @@ def pinned_bits(expression: str) -> float:
             case "bar":
                 least, total, last = min(least, total), 0.0, 0.0
             case "repeat":
-                total += last * (_least_times(piece[0]) - 1)
+                times = _least_times(piece[0])
+                total += last * (times - 1)
+                last *= times
             case _:
                 last = _bits_of_atom(piece[0])
                 total += last
@@ -122,7 +125,8 @@ def pinned_bits(expression: str) -> float:
 @functools.cache
 def _bits_of_atom(atom: str) -> float:
     try:
-        compiled = re.compile(atom.encode("ascii"), re.DOTALL)
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            compiled = re.compile(atom.encode("ascii"), re.DOTALL)
     except (re.error, UnicodeEncodeError):
         return 0.0  # of Hyperscan's dialect alone
     count = sum(compiled.fullmatch(bytes([byte])) is not None for byte in range(256))
