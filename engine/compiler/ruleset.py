@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from engine.compiler.clauses import Clause, numbered, trigger_decides
 from engine.compiler.database import Database, ExpressionError
 from engine.compiler.expression import HsExpression, placed
+from engine.compiler.outcome import LATER, NOW, compile_outcome
 from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
 from engine.compiler.statistics import collect
@@ -36,8 +37,14 @@ class Rule:
     def is_true(self, context: Context, hits: Set[int]) -> bool:
         """Whether it is, once triggered, for a buffer in which `hits` matched."""
         if self.predicate is not None:
-            return self.predicate.when(context, hits)
+            return bool(self.predicate.when(context, hits))
         return not self.clauses or any(clause.holds(hits) for clause in self.clauses)
+
+    def outcome(self, context: Context) -> int:
+        """For a rule of flows: NEVER, LATER or NOW (see `outcome`)."""
+        assert self.predicate is not None
+        outcome: int = self.predicate.when(context, ())
+        return outcome
 
 
 _BUFFERS = (
@@ -73,7 +80,9 @@ class Bank:
         for position, plan in enumerate(plans):
             signature, predicate = plan.signature, None
             clauses: tuple[Clause[int], ...] = ()
-            if plan.clauses is None:
+            if signature.inspect == "flow":
+                predicate = compile_outcome(signature.id, plan.condition, lists)
+            elif plan.clauses is None:
                 predicate = compile_predicate(
                     signature.id, plan.condition, signature.patterns, ids, plan.searches, lists
                 )
@@ -84,7 +93,6 @@ class Bank:
                 self._triggered[ids[expression]].append(position)
         self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
-        self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
         self.beyond_triggers = self.needs_every_packet or followed
 
@@ -111,6 +119,19 @@ class Bank:
         """The rules that are true for a buffer, given what its scan matched."""
         matched = frozenset(hits)
         return [rule for rule in self.candidates(hits) if rule.is_true(context, matched)]
+
+    def follow(
+        self, rules: Sequence[Rule], context: Context
+    ) -> tuple[list[Rule], tuple[Rule, ...]]:
+        """Of some of the rules, all of flows: those that are true now, and those that may be."""
+        found, later = [], []
+        for rule in rules:
+            outcome = rule.outcome(context)
+            if outcome == NOW:
+                found.append(rule)
+            elif outcome == LATER:
+                later.append(rule)
+        return found, tuple(later)
 
 
 class RuleSet:

@@ -128,6 +128,22 @@ class _MeasuredBank(Bank):
                 found.append(rule)
         return found
 
+    def follow(
+        self, rules: Sequence[Rule], context: Context
+    ) -> tuple[list[Rule], tuple[Rule, ...]]:
+        found: list[Rule] = []
+        later: list[Rule] = []
+        for rule in rules:
+            cost = self._costs[rule.id]
+            cost.calls += 1
+            started_ns = perf_counter_ns()
+            true, open_still = super().follow((rule,), context)
+            cost.time_ns += perf_counter_ns() - started_ns
+            cost.true += len(true)
+            found += true
+            later += open_still
+        return found, tuple(later)
+
 
 def profile_capture(path: Path, ruleset: RuleSet) -> tuple[CaptureTrial, Profile]:
     """Inspect a capture as `try_capture` does, and measure each signature."""

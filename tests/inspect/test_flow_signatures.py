@@ -8,7 +8,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, NO_TURNS, TURNS_WITH_BYTES
+from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, TURNS_WITH_BYTES
+from engine.inspect.followed import NOT_BEGUN
 from engine.inspect.inspector import Inspector, Verdict
 from engine.inspect.packet import ACK, SYN, TCP, Packet
 from tests.captures import udp
@@ -82,7 +83,7 @@ def test_nothing_is_recorded_without_signatures_of_flows() -> None:
     )
     connection = Connection(inspector)
     connection.send(True, 0, b"abc")
-    assert connection.turns is NO_TURNS
+    assert connection.turns is NOT_BEGUN
 
 
 def test_what_one_signature_logs_another_may_stop() -> None:
