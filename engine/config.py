@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.certainty import DEFAULT_PROFILE, DetectionProfile
 from engine.errors import InputError
 from engine.paths import shipped_signatures
 
@@ -30,6 +31,7 @@ ENVIRONMENT = {
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
     "CLEANUP_INTERVAL": "cleanup_interval",
+    "DETECTION_PROFILE": "detection_profile",
 }
 
 
@@ -59,6 +61,11 @@ class Settings(BaseModel):
     queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number")
     signatures: Path = Field(
         default_factory=shipped_signatures, description="folder of signature files"
+    )
+    detection_profile: DetectionProfile = Field(
+        DEFAULT_PROFILE,
+        description="how sure signatures must be: plain (certain), balanced (also likely) or "
+        "strict (also guesses)",
     )
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(

@@ -16,8 +16,8 @@ OFF = ON.replace("example.protocol", "example.off").replace("then:", "enabled: f
     ("text", "summary"),
     [
         (ON, "1 signature, 2 tests: all well"),
-        (OFF, "1 signature, 1 of them switched off, 2 tests: all well"),
-        (f"{ON}---\n{OFF}", "2 signatures, 1 of them switched off, 4 tests: all well"),
+        (OFF, "1 signature, 1 of them not in force, 2 tests: all well"),
+        (f"{ON}---\n{OFF}", "2 signatures, 1 of them not in force, 4 tests: all well"),
     ],
     ids=["on", "off", "both"],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pydantic
 import yaml
 
+from engine.certainty import Certainty
 from engine.language import syntax
 from engine.language.diagnostics import (
     Diagnostic,
@@ -52,6 +53,7 @@ class Signature:
     id: str
     rev: int
     title: str
+    certainty: Certainty
     enabled: bool
     transport: str
     inspect: str
@@ -119,6 +121,7 @@ class _Document:
             id=form.id,
             rev=form.rev,
             title=form.title,
+            certainty=form.certainty,
             enabled=form.enabled,
             transport=form.scope.transport,
             inspect=inspect,

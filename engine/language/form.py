@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.certainty import Certainty
+
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _DURATION_TEXT = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
 _MAX_SECONDS = 30 * 86400
@@ -135,6 +137,11 @@ class SignatureForm(_Form):
     )
     rev: int = Field(1, ge=1, description="raise it with every change")
     title: str = Field(min_length=1, max_length=200, description="one line for people")
+    certainty: Certainty = Field(
+        "certain",
+        description="certain: nothing else looks like it; likely: hardly anything else does; "
+        "guess: other protocols do. The detection profile chooses among them",
+    )
     status: Literal["experimental", "stable", "deprecated"] = "stable"
     description: str = Field("", description="prose")
     refs: list[str] = Field([], description="where the protocol is described: BEP-3, RFC 8446")

@@ -51,7 +51,7 @@ class Daemon:
         """
         self._settings = settings
         self._reread = reread
-        self._inspector = Inspector(build_tested(settings.signatures))
+        self._inspector = Inspector(build_tested(settings.signatures, settings.detection_profile))
         self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
         self._policy = Policy()
         self._started = time.time()
@@ -216,12 +216,12 @@ class Daemon:
         def install(ruleset: RuleSet) -> None:
             self._inspector.ruleset = ruleset
             # What packets, interfaces and rules hang on stays until a restart.
-            names = ("signatures", "ban_duration", "cleanup_interval")
+            names = ("signatures", "detection_profile", "ban_duration", "cleanup_interval")
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
 
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, install)
+        self._reloader.start(settings.signatures, settings.detection_profile, install)
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -297,6 +297,7 @@ class Daemon:
             "signatures": {
                 "folder": str(self._settings.signatures),
                 "loaded": len(self._inspector.ruleset.signatures),
+                "profile": self._settings.detection_profile,
                 "reloads": self._reloader.succeeded,
                 "failed_reloads": self._reloader.failed,
             },

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
+from engine.certainty import DetectionProfile
 from engine.compiler.ruleset import RuleSet
 from engine.language.diagnostics import SignatureError
 from engine.selftest import self_test
@@ -20,18 +21,18 @@ from engine.signatures import load
 _log = logging.getLogger(__name__)
 
 
-def build_tested(directory: Path) -> RuleSet:
+def build_tested(directory: Path, profile: DetectionProfile) -> RuleSet:
     """Compile a folder and run its signatures' tests. Raises SignatureError."""
-    ruleset = load(directory)
+    ruleset = load(directory, profile=profile)
     if failures := self_test(ruleset):
         raise SignatureError(failures)
     return ruleset
 
 
-def _build_elsewhere(directory: Path) -> RuleSet | str:
+def _build_elsewhere(directory: Path, profile: DetectionProfile) -> RuleSet | str:
     """`build_tested` for another process: the RuleSet, or the diagnostics as text."""
     try:
-        return build_tested(directory)
+        return build_tested(directory, profile)
     except SignatureError as error:
         return str(error)
 
@@ -47,16 +48,18 @@ class Reloader:
         self.failed = 0
         self._post = post
         self._executor: ProcessPoolExecutor | None = None
-        self._next: tuple[Path, Callable[[RuleSet], None]] | None = None
+        self._next: tuple[Path, DetectionProfile, Callable[[RuleSet], None]] | None = None
 
-    def start(self, directory: Path, install: Callable[[RuleSet], None]) -> None:
+    def start(
+        self, directory: Path, profile: DetectionProfile, install: Callable[[RuleSet], None]
+    ) -> None:
         """Begin to build; `install` gets the new RuleSet, on the main thread, if all is well."""
         if self._executor is not None:
-            self._next = directory, install
+            self._next = directory, profile, install
             return
         # Spawned, not forked: the parent holds a queue, BPF maps and threads.
         self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        future = self._executor.submit(_build_elsewhere, directory)
+        future = self._executor.submit(_build_elsewhere, directory, profile)
         future.add_done_callback(lambda done: self._post(lambda: self._finish(done, install)))
 
     def refuse(self, reason: str) -> None:

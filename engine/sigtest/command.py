@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from engine.certainty import DEFAULT_PROFILE, PROFILES
 from engine.errors import BtblockerError, InputError, UnavailableError
 from engine.paths import shipped_signatures
 from engine.sigtest import differences, explaining, listing
@@ -50,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=shipped_signatures(),
         help="a folder or a file, instead of the signatures that btblocker ships",
+    )
+    parser.add_argument(
+        "--detection-profile",
+        choices=PROFILES,
+        default=DEFAULT_PROFILE,
+        help="how sure signatures must be to judge packets (default: %(default)s)",
     )
     parser.add_argument(
         "--all", action="store_true", help="with the signatures that are switched off, too"

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     captures = find_captures(options.captures)
     manifest = Manifest(options.truth) if options.truth else None
     labels = {path: manifest.labels_of(path) for path in captures} if manifest else {}
-    ruleset = load(options.signatures, enable_all=options.all)
+    ruleset = load(options.signatures, profile=options.detection_profile, enable_all=options.all)
     failures = self_test(ruleset)
     for failure in failures:
         print(failure, file=sys.stderr)
