@@ -4,7 +4,9 @@ Turns come one after the other, and what is known of them settles: bytes that ha
 sizes only grow, and what is complete is final. A condition that can no longer become true
 need not be asked again, and a flow of which none can is not followed any further.
 
-The generated function gives one of three integers; `and` is their least, `or` their greatest.
+The generated function gives one of three integers. NOW is zero, so that Python's `or` gives the
+first of several outcomes that is not: of an `and` no more is asked than that. Its operands are
+asked turn by turn.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from engine.language.checker import constant
 from engine.language.lists import Lists
 from engine.language.parser import walk
 
-NEVER: Final = 0
+NOW: Final = 0
 LATER: Final = 1
-NOW: Final = 2
+NEVER: Final = 2
 
 _COMPLETE = "turn(n).complete"
 # The other way round: `96 <= turn(0).size` says `turn(0).size >= 96`.
@@ -48,17 +50,13 @@ class _OutcomeGenerator(Generator):
     def truth(self, condition: syntax.Expression) -> ast.expr:
         match condition:
             case syntax.And(operands=operands):
-                return self._all([self.truth(operand) for operand in operands])
+                in_order = sorted(operands, key=_last_turn)
+                return ast.BoolOp(ast.Or(), [self.truth(operand) for operand in in_order])
             case syntax.Or(operands=operands):
-                return _function("max", [self.truth(operand) for operand in operands])
+                outcomes = [self.truth(operand) for operand in operands]
+                return ast.Call(ast.Name("min", ast.Load()), outcomes, [])
             case _:
                 return _if(super().truth(condition), ast.Constant(NOW), self._prospect(condition))
-
-    def _all(self, outcomes: list[ast.expr]) -> ast.expr:
-        """The least of them; after a NEVER the others are not asked."""
-        kept = [self.temporary(outcome) for outcome in outcomes]
-        least = _function("min", [again for _, again in kept])
-        return ast.BoolOp(ast.And(), [*(bind for bind, _ in kept), least])
 
     def _prospect(self, leaf: syntax.Expression) -> ast.expr:
         """NEVER or LATER, for a test that is not true now."""
@@ -118,5 +116,11 @@ def _if(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
     return ast.IfExp(test, then, otherwise)
 
 
-def _function(name: str, arguments: list[ast.expr]) -> ast.expr:
-    return ast.Call(ast.Name(name, ast.Load()), arguments, [])
+def _last_turn(condition: syntax.Expression) -> int:
+    """The last turn that a condition asks about, or 0."""
+    turns = (
+        constant(node.arguments[0]) or 0
+        for node in walk(condition)
+        if isinstance(node, syntax.Term) and VOCABULARY[node.name].settles
+    )
+    return max(turns, default=0)

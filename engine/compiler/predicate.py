@@ -68,7 +68,7 @@ class Predicate:
         self._terms, self._objects = terms, objects
         readers = {_reader(term): VOCABULARY[term].read for term in terms}
         names = {
-            "__builtins__": {"len": len, "sum": sum, "min": min, "max": max},
+            "__builtins__": {"len": len, "sum": sum, "min": min},
             **readers,
             **objects,
         }

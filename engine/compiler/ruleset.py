@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from engine.compiler.clauses import Clause, numbered, trigger_decides
 from engine.compiler.database import Database, ExpressionError
 from engine.compiler.expression import HsExpression, placed
-from engine.compiler.outcome import LATER, NOW, compile_outcome
+from engine.compiler.outcome import LATER, NEVER, NOW, compile_outcome
 from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
 from engine.compiler.statistics import collect
 from engine.fields import Context
+from engine.fields.turns import Turns
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
 from engine.language.form import Then
@@ -63,15 +64,11 @@ class Bank:
 
     `database.scan(payload)` gives the ids of the expressions that match: none, for innocent
     packets. When there are some, or when `needs_every_packet` because a rule has no trigger,
-    `decide` must run. `beyond_triggers`: something is to be done where none matched, here or for
-    the flow.
+    `decide` must run. Rules of flows are asked by `follow` instead.
     """
 
-    def __init__(self, plans: Sequence[Plan], lists: Lists, *, followed: bool) -> None:
-        """Compile; `followed` says whether there are rules for the flows of these buffers.
-
-        Raises ExpressionError; its positions count in `expressions(plans)`.
-        """
+    def __init__(self, plans: Sequence[Plan], lists: Lists) -> None:
+        """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
         self.database = Database(expressions)
@@ -94,7 +91,7 @@ class Bank:
         self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
         self.needs_every_packet = bool(self._always)
-        self.beyond_triggers = self.needs_every_packet or followed
+        self._beginnings: dict[int, bool] = {}
 
     @staticmethod
     def expressions(plans: Sequence[Plan]) -> list[HsExpression]:
@@ -133,6 +130,26 @@ class Bank:
                 later.append(rule)
         return found, tuple(later)
 
+    def may_begin(self, first_byte: int) -> bool:
+        """Whether a flow that begins with this byte may come to match one of the rules, of flows.
+
+        Most flows need not be followed at all, where signatures say how theirs begin.
+        """
+        may = self._beginnings.get(first_byte)
+        if may is None:
+            contexts = [Context(b"", turns=_beginning(first_byte, c)) for c in (True, False)]
+            may = self._beginnings[first_byte] = any(
+                rule.outcome(context) != NEVER for rule in self.rules for context in contexts
+            )
+        return may
+
+
+def _beginning(first_byte: int, from_client: bool) -> Turns:
+    """The turns of a flow of which one byte has come."""
+    turns = Turns()
+    turns.add(from_client, 1, bytes([first_byte]))
+    return turns
+
 
 class RuleSet:
     """What packets are inspected with. Never changes: a reload builds another one.
@@ -170,9 +187,7 @@ class RuleSet:
                 plans[_kind(signature)].append(plan)
         banks = {}
         for kind, of_kind in plans.items():
-            transport, _, enabled = kind
-            followed = bool(plans[transport, "flow", enabled])
-            banks[kind], refusals = _bank(of_kind, lists, followed=followed)
+            banks[kind], refusals = _bank(of_kind, lists)
             diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
@@ -211,14 +226,14 @@ def _kind(signature: Signature) -> _Kind:
     return signature.transport, signature.inspect, signature.enabled
 
 
-def _bank(plans: Sequence[Plan], lists: Lists, *, followed: bool) -> tuple[Bank, list[Diagnostic]]:
+def _bank(plans: Sequence[Plan], lists: Lists) -> tuple[Bank, list[Diagnostic]]:
     """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists, followed=followed), []
+        return Bank(plans, lists), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}
-        return Bank([], lists, followed=followed), [
+        return Bank([], lists), [
             _refused(plan, expression, reasons[expression])
             for plan in plans
             for expression in dict.fromkeys(plan.expressions)

@@ -103,12 +103,12 @@ class Inspector:
             flow.payload_packets += 1
             bank = self.ruleset.udp
             hits = bank.database.scan(payload)
-            if not hits and (
-                not bank.beyond_triggers
-                # Signatures of flows alone need none, and this one is past its first turns.
-                or (flow.turns is None and not bank.needs_every_packet)
-            ):
-                return ACCEPTED
+            if not hits and not bank.needs_every_packet:
+                turns = flow.turns
+                if turns is NOT_BEGUN and not self.ruleset.udp_flow.may_begin(payload[0]):
+                    flow.turns = turns = None
+                if turns is None:  # no signature of flows waits for it
+                    return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
             return self._weigh(hits, packet, flow, now_s)
         decoded = decode(datagram)
@@ -138,7 +138,7 @@ class Inspector:
         if hits or ruleset.udp.needs_every_packet:
             judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
         if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
-            turns = _turns(flow)
+            turns = _turns(flow, ruleset.udp_flow, packet.payload)
             if turns is None:
                 return judgement
             turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
@@ -201,7 +201,7 @@ class Inspector:
         """Judge a segment by the flow's turns, if it brings them on."""
         if flow.opener is None:  # the connection began before we looked: who knows which turn
             flow.turns = None
-        turns = _turns(flow)
+        turns = _turns(flow, self.ruleset.tcp_flow, stream.prefix)
         if turns is None:
             return judgement
         from_client = packet.key == flow.opener
@@ -238,7 +238,7 @@ class Inspector:
         """Judge a flow whose turns have grown, after what was found in the packet itself."""
         context = self._context(b"", packet, flow, now_s)
         rules, turns.rules = bank.follow(turns.asked_by(bank), context)
-        found = self._detect(rules, packet, flow, now_s)
+        found = self._detect(rules, packet, flow, now_s) if rules else ACCEPTED
         if not turns.rules or turns.over or flow.dropped:
             flow.turns = None
         return _both(judgement, found)
@@ -326,10 +326,14 @@ class Inspector:
         return self._thresholds.reached(rule.id, host.address, threshold, now_s)
 
 
-def _turns(flow: Flow) -> FollowedTurns | None:
-    """A flow's turns, begun with its first payload; None where that has passed unseen."""
+def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:
+    """A flow's turns, begun with its first payload.
+
+    None where that has passed unseen, or where no rule waits for one that begins so.
+    """
     if flow.turns is NOT_BEGUN:
-        flow.turns = FollowedTurns() if flow.payload_packets == 1 else None
+        begins = flow.payload_packets == 1 and (not payload or bank.may_begin(payload[0]))
+        flow.turns = FollowedTurns() if begins else None
     return flow.turns
 
 

@@ -114,6 +114,9 @@ class _ExplainingBank(Bank):
         self._look(self, context)
         return super().follow(rules, context)
 
+    def may_begin(self, first_byte: int) -> bool:
+        return True
+
 
 class _Witness:
     """Sees the buffers of one capture, and keeps for each flow what came closest."""
