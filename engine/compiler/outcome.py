@@ -12,6 +12,7 @@ asked turn by turn.
 from __future__ import annotations
 
 import ast
+import math
 from typing import Final
 
 from engine.compiler.predicate import Generator, Predicate
@@ -116,11 +117,9 @@ def _if(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
     return ast.IfExp(test, then, otherwise)
 
 
-def _last_turn(condition: syntax.Expression) -> int:
-    """The last turn that a condition asks about, or 0."""
-    turns = (
-        constant(node.arguments[0]) or 0
-        for node in walk(condition)
-        if isinstance(node, syntax.Term) and VOCABULARY[node.name].settles
-    )
-    return max(turns, default=0)
+def _last_turn(condition: syntax.Expression) -> float:
+    """The last turn that a condition asks about; what never settles comes after all of them."""
+    terms = [node for node in walk(condition) if isinstance(node, syntax.Term)]
+    if any(VOCABULARY[term.name].settles is None for term in terms):
+        return math.inf
+    return max((constant(term.arguments[0]) or 0 for term in terms), default=0)

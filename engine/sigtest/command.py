@@ -113,6 +113,11 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
         help="for each signature, the tests of its own and the flows that it was found in",
     )
     trial.add_argument(
+        "--isolate-flows",
+        action="store_true",
+        help="judge each flow as if there were no other: what is found without tags",
+    )
+    trial.add_argument(
         "--profile", action="store_true", help="for each signature, what it costs to ask it"
     )
 
@@ -152,7 +157,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _refuse_what_does_not_go_together(options: argparse.Namespace) -> None:
-    trial = [name for name in ("truth", "coverage", "profile") if getattr(options, name)]
+    names = ("truth", "coverage", "isolate_flows", "profile")
+    trial = [name.replace("_", "-") for name in names if getattr(options, name)]
     modes = [name for name in ("explain", "diff") if getattr(options, name)]
     if len(modes) > 1 or (modes and trial):
         first, second, *_ = [*modes, *trial]

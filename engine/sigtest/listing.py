@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
 
     def work(path: Path) -> tuple[CaptureTrial, Profile | None]:
         if options.profile:
-            return profile_capture(path, ruleset)
-        return try_capture(path, ruleset), None
+            return profile_capture(path, ruleset, isolate_flows=options.isolate_flows)
+        return try_capture(path, ruleset, isolate_flows=options.isolate_flows), None
 
     trials = each_capture(captures, work, options.processes)
     for trial, profile in with_progress(trials, len(captures)):

@@ -145,11 +145,13 @@ class _MeasuredBank(Bank):
         return found, tuple(later)
 
 
-def profile_capture(path: Path, ruleset: RuleSet) -> tuple[CaptureTrial, Profile]:
+def profile_capture(
+    path: Path, ruleset: RuleSet, *, isolate_flows: bool = False
+) -> tuple[CaptureTrial, Profile]:
     """Inspect a capture as `try_capture` does, and measure each signature."""
     profile = Profile()
     measured = ruleset.with_banks(lambda bank: _MeasuredBank(bank, profile))
     started_ns = perf_counter_ns()
-    trial = try_capture(path, measured)
+    trial = try_capture(path, measured, isolate_flows=isolate_flows)
     profile.total_ns = perf_counter_ns() - started_ns
     return trial, profile

@@ -120,6 +120,6 @@ def test_pickling_changes_no_decision(payload: bytes) -> None:
 
 def test_the_copy_decides_something() -> None:
     ids = {i for p in EXAMPLES for bank in (COPY.udp, COPY.tcp_stream) for i in found(bank, p)}
-    assert ids == {s.id for s in SHIPPED.signatures}
+    assert ids == {s.id for s in SHIPPED.signatures if s.inspect != "flow"}
     assert self_test(COPY) == []
     assert [r.then for r in COPY.udp.rules] == [r.then for r in SHIPPED.udp.rules]
