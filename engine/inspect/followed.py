@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 from engine.compiler.ruleset import Bank, Rule
@@ -16,12 +17,13 @@ class FollowedTurns(Turns):
     def __init__(self) -> None:
         super().__init__()
         self.rules: Sequence[Rule] = ()
-        self._bank: Bank | None = None
+        # An idle flow must not keep the databases of a RuleSet that a reload has replaced.
+        self._bank: weakref.ref[Bank] | None = None
 
     def asked_by(self, bank: Bank) -> Sequence[Rule]:
         """The rules to ask: after a reload all of the new ones, which know nothing yet."""
-        if self._bank is not bank:
-            self._bank = bank
+        if self._bank is None or self._bank() is not bank:
+            self._bank = weakref.ref(bank)
             self.rules = bank.rules
         return self.rules
 
