@@ -29,6 +29,17 @@ def test_check_counts_what_is_switched_off(
     assert capsys.readouterr().out.splitlines()[-2] == summary
 
 
+@pytest.mark.parametrize(
+    ("profile", "said"), [("strict", ""), ("plain", ", 1 of them not in force")]
+)
+def test_check_loads_what_the_profile_asks_for(
+    profile: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(ON.replace("then:", "certainty: guess\nthen:"))
+    assert main(["check", str(tmp_path), "--detection-profile", profile]) == 0
+    assert capsys.readouterr().out.splitlines()[-2] == f"1 signature{said}, 2 tests: all well"
+
+
 def test_check_fails_when_a_test_of_one_that_is_switched_off_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
