@@ -112,16 +112,32 @@ class TaggedForm(_Form):
     dst: list[str] = []
 
 
+def _packets(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise ValueError("a turn is a payload, or a list of payloads")
+
+
+Turn = Annotated[
+    list[str],
+    BeforeValidator(_packets, json_schema_input_type=str | list[str]),
+    Field(min_length=1, max_length=16),
+]
+
+
 class TestForm(_Form):
     """A payload or a flow, and whether the signature must match it (thresholds aside)."""
 
     expect: Literal["match", "no match"]
     payload: str | None = None
-    turns: list[str] | None = Field(
+    turns: list[Turn] | None = Field(
         None,
         min_length=1,
         max_length=16,
-        description="payloads of a flow, the client's first, then each side's in turn",
+        description="payloads of a flow, the client's first, then each side's in turn; "
+        "a list where a turn has several packets",
     )
     tagged: TaggedForm = Field(default_factory=TaggedForm)
     note: str = ""
