@@ -86,6 +86,7 @@ def _add_run(commands: Any) -> None:
     add("--signatures", "signatures", metavar="DIR")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     add("--detection-profile", "detection_profile", metavar="strict|balanced|plain")
+    add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)

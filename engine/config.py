@@ -68,6 +68,9 @@ class Settings(BaseModel):
         description="how sure signatures must be: plain (certain), balanced (also likely) or "
         "strict (also guesses)",
     )
+    fail_open: bool = Field(
+        True, description="let packets pass that cannot be inspected: no process, a full queue"
+    )
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
         "auto", description="how XDP is attached"

@@ -134,7 +134,9 @@ class Daemon:
 
     def _make_workers(self) -> Workers:
         settings = self._settings
-        start = Start(settings.queue_num, settings.monitor_only, settings.log_level)
+        start = Start(
+            settings.queue_num, settings.monitor_only, settings.fail_open, settings.log_level
+        )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(starts, self._selector, self._detected, lambda: self._bans.until_ns())
 
@@ -151,7 +153,12 @@ class Daemon:
 
     def _install_rules(self, held: contextlib.ExitStack) -> None:
         settings = self._settings
-        redirect = Redirect(settings.queue_num, settings.chain, queues=settings.workers)
+        redirect = Redirect(
+            settings.queue_num,
+            settings.chain,
+            queues=settings.workers,
+            fail_open=settings.fail_open,
+        )
         if settings.manage_rules:
             held.enter_context(redirect)
             return

@@ -15,6 +15,7 @@ class Start:
 
     queue_num: int
     monitor_only: bool
+    fail_open: bool
     log_level: str
 
 

@@ -73,16 +73,19 @@ class PacketQueue:
     """One bound queue; each packet gets exactly one verdict.
 
     `judge(datagram, now_s)` says whether to drop. If it raises, the packet is accepted and
-    the error counted: a mistake of ours must not cut off anybody's traffic.
+    the error counted: a mistake of ours must not cut off anybody's traffic. What a full queue
+    cannot take passes if `fail_open`, and is dropped otherwise.
     """
 
-    def __init__(self, number: int, judge: Callable[[bytes, float], bool]) -> None:
+    def __init__(
+        self, number: int, judge: Callable[[bytes, float], bool], *, fail_open: bool = True
+    ) -> None:
         """Bind. Raises UnavailableError when the queue is taken or cannot be had."""
         self.number = number
         self.packets = 0
         self.dropped = 0
         self.errors = 0
-        self._queue = _open(number, self._callback(judge))
+        self._queue = _open(number, self._callback(judge), _GSO | (_FAIL_OPEN if fail_open else 0))
 
     def __enter__(self) -> PacketQueue:
         return self
@@ -125,7 +128,7 @@ class PacketQueue:
         return on_packet
 
 
-def _open(number: int, callback: Callable[[Any], None]) -> Any:
+def _open(number: int, callback: Callable[[Any], None], flags: int) -> Any:
     try:
         from netfilterqueue import COPY_PACKET, NetfilterQueue
     except ImportError as error:
@@ -153,12 +156,12 @@ def _open(number: int, callback: Callable[[Any], None]) -> Any:
             f"Failed to open NFQUEUE {number}: another program listens on it "
             f"(see {PROC_STATISTICS}); stop that one or choose another --queue-num"
         ) from error
-    _set_flags(int(queue.get_fd()), number, _FAIL_OPEN | _GSO)
+    _set_flags(int(queue.get_fd()), number, flags)
     return queue
 
 
 def _set_flags(descriptor: int, number: int, flags: int) -> None:
-    """Have the kernel accept what a full queue cannot take, and not cut up super-packets.
+    """Say whether a full queue is open, and super-packets are left whole.
 
     The binding has no call for it, so the message goes over its own socket. A kernel that
     refuses is one that drops and cuts up: slower, and told.

@@ -76,6 +76,33 @@ def test_a_full_queue_lets_packets_pass(topology: Topology) -> None:
         assert (queue["queue_dropped"], queue["errors"]) == (0, 0)
 
 
+def test_a_full_queue_that_fails_closed_drops(topology: Topology) -> None:
+    options = ("--no-fail-open", *ON_THE_QUEUE_ALONE)
+    with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGSTOP)
+        try:
+            for _ in range(QUEUE_LENGTH + 100):
+                datagrams.client.sendto(b"waits", datagrams.server.getsockname()[:2])
+            assert not datagrams.pass_through(b"too much")
+        finally:
+            os.kill(worker["pid"], signal.SIGCONT)
+        queue = blocker.status()["queue"]
+        assert queue["queue_dropped"] >= 100
+
+
+def test_fail_closed_nothing_passes_without_a_worker(topology: Topology) -> None:
+    options = ("--no-fail-open", *ON_THE_QUEUE_ALONE)
+    with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
+        assert datagrams.pass_through()
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: not blocker.kernel_queue(), 5, "nobody listens on the queue")
+        assert not datagrams.pass_through()
+        wait_until(lambda: replaced(blocker, worker["pid"]), 20, "replaced")
+        assert datagrams.pass_through()
+
+
 def test_several_workers_share_bans_and_signatures(topology: Topology) -> None:
     with run_blocker(topology, "--workers", "3", *ON_THE_QUEUE_ALONE) as blocker:
         assert [worker["queue"] for worker in workers(blocker)] == [0, 1, 2]
