@@ -6,9 +6,10 @@ import struct
 
 from engine.compiler.ruleset import Bank, RuleSet
 from engine.fields.socks import udp_header_len
-from engine.fields.turns import HEAD_B, NO_TURNS, Turns
+from engine.fields.turns import HEAD_B
 from engine.inspect.connection import synchronise
 from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable
+from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.judgement import ACCEPTED, DROPPED, Detection, Judge, Judgement, Verdict, both
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode
 from engine.inspect.preface import MAY_BE_PREFACES, preface_of_proxy, preface_to_proxy
@@ -22,8 +23,6 @@ __all__ = ["ACCEPTED", "Detection", "Inspector", "Judgement", "Verdict"]
 _COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 # Of a TCP header behind the same: both sequence numbers, data offset, flags.
 _COMMON_TCP = struct.Struct(">24xIIBB").unpack_from
-
-_NO_HITS: list[int] = []
 
 
 class Inspector:
@@ -67,12 +66,12 @@ class Inspector:
             flow.payload_packets += 1
             bank = self.ruleset.udp
             hits = bank.database.scan(payload)
-            if not hits and (
-                not bank.beyond_triggers
-                # Signatures of flows alone need none, and this one is past its first turns.
-                or (flow.turns is None and not bank.needs_every_packet)
-            ):
-                return ACCEPTED
+            if not hits and not bank.needs_every_packet:
+                turns = flow.turns
+                if turns is NOT_BEGUN and not self.ruleset.udp_flow.may_begin(payload[0]):
+                    flow.turns = turns = None
+                if turns is None:  # no signature of flows waits for it
+                    return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
             return self._weigh(hits, packet, flow, now_s)
         if (
@@ -136,12 +135,12 @@ class Inspector:
                 inner = self._scan(ruleset.udp, payload, packet, flow, now_s)
                 judgement = both(judgement, inner)
         if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
-            turns = _turns(flow)
+            turns = _turns(flow, ruleset.udp_flow, payload)
             if turns is None:
                 return judgement
             size = packet.payload_len - header
             turns.add(packet.key == flow.opener, size, payload[:HEAD_B])
-            judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, now_s)
+            judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, turns, now_s)
         return judgement
 
     @property
@@ -172,7 +171,7 @@ class Inspector:
             # This side's SYN was not seen; was the connection there before we looked?
             middle = MIDDLE_SEGMENTS if flow.opener is None else 0
             starts = side.starts = Starts(sequence, middle=middle)
-            if flow.turns is not NO_TURNS:  # nor do we know any longer what this side has sent
+            if flow.turns is not NOT_BEGUN:  # nor do we know any longer what this side has sent
                 flow.turns = None
         ruleset = self.ruleset
         judgement = ACCEPTED
@@ -242,27 +241,32 @@ class Inspector:
         """Judge a segment by the flow's turns, if it brings them on."""
         if flow.opener is None:  # the connection began before we looked: who knows which turn
             flow.turns = None
-        turns = _turns(flow)
+        # What a proxy is asked for is nothing that the two sides say to each other.
+        skipped = stream.preface
+        turns = _turns(flow, self.ruleset.tcp_flow, stream.prefix[skipped : skipped + 1])
         if turns is None:
             return judgement
         from_client = packet.key == flow.opener
         known = turns.sent(from_client)
-        # What a proxy is asked for is nothing that the two sides say to each other.
-        skipped = stream.preface
         received = stream.received(sequence, len(packet.payload), packet.payload_len) - skipped
         if received <= known:
             return judgement
         at = skipped + known
         turns.add(from_client, received - known, stream.prefix[at : at + HEAD_B])
-        return self._follow(self.ruleset.tcp_flow, judgement, packet, flow, now_s)
+        return self._follow(self.ruleset.tcp_flow, judgement, packet, flow, turns, now_s)
 
     def _follow(
-        self, bank: Bank, judgement: Judgement, packet: Packet, flow: Flow, now_s: float
+        self,
+        bank: Bank,
+        judgement: Judgement,
+        packet: Packet,
+        flow: Flow,
+        turns: FollowedTurns,
+        now_s: float,
     ) -> Judgement:
         """Judge a flow whose turns have grown, after what was found in the packet itself."""
-        found = self._judge.decide(bank, _NO_HITS, b"", packet, flow, now_s)
-        assert flow.turns is not None
-        if flow.turns.over or flow.dropped or flow.reported.issuperset(bank.ids):
+        found = self._judge.follow(bank, turns, packet, flow, now_s)
+        if not turns.rules or turns.over or flow.dropped:
             flow.turns = None
         return both(judgement, found)
 
@@ -275,8 +279,12 @@ class Inspector:
         return ACCEPTED
 
 
-def _turns(flow: Flow) -> Turns | None:
-    """A flow's turns, begun with its first payload; None where that has passed unseen."""
-    if flow.turns is NO_TURNS:
-        flow.turns = Turns() if flow.payload_packets == 1 else None
+def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:
+    """A flow's turns, begun with its first payload.
+
+    None where that has passed unseen, or where no rule waits for one that begins so.
+    """
+    if flow.turns is NOT_BEGUN:
+        begins = flow.payload_packets == 1 and (not payload or bank.may_begin(payload[0]))
+        flow.turns = FollowedTurns() if begins else None
     return flow.turns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -11,6 +12,7 @@ from engine.compiler.ruleset import Bank, Rule
 from engine.fields import Context
 from engine.fields.turns import NO_TURNS
 from engine.inspect.flow import Flow
+from engine.inspect.followed import FollowedTurns
 from engine.inspect.packet import Endpoint, Packet
 from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
@@ -73,9 +75,21 @@ class Judge:
         now_s: float,
     ) -> Judgement:
         """Something matched: ask the rules behind it. Rare, so clarity comes first here."""
+        rules = bank.decide(hits, self._context(payload, packet, flow, now_s))
+        return self._detect(rules, packet, flow, now_s)
+
+    def follow(
+        self, bank: Bank, turns: FollowedTurns, packet: Packet, flow: Flow, now_s: float
+    ) -> Judgement:
+        """A flow's turns have grown: ask the rules that wait for them."""
+        context = self._context(b"", packet, flow, now_s)
+        rules, turns.rules = bank.follow(turns.asked_by(bank), context)
+        return self._detect(rules, packet, flow, now_s) if rules else ACCEPTED
+
+    def _context(self, payload: bytes, packet: Packet, flow: Flow, now_s: float) -> Context:
         key = packet.key
         width = len(key) // 2 - 2
-        context = Context(
+        return Context(
             payload,
             key[:width],
             key[width:-4],
@@ -87,8 +101,11 @@ class Judge:
             flow.turns or NO_TURNS,
             partial(self.tags.has, now_s=now_s),
         )
+
+    def _detect(self, rules: Iterable[Rule], packet: Packet, flow: Flow, now_s: float) -> Judgement:
+        """What follows from the rules that are true."""
         detections = []
-        for rule in bank.decide(hits, context):
+        for rule in rules:
             if rule.id not in flow.reported:
                 if not self._takes_effect(rule, packet, now_s):
                     continue
