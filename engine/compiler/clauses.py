@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from engine.compiler.expression import HsExpression, placed
 from engine.compiler.search import is_sought
 from engine.language import syntax
-from engine.language.checker import matched_names
+from engine.language.places import matched_names
 
 # A condition with more ways to be true than this is quicker to ask term by term.
 MAX_CLAUSES = 64

@@ -20,16 +20,10 @@ from engine.compiler.search import search_for
 from engine.fields import VOCABULARY, Context
 from engine.fields.views import VIEWS
 from engine.language import syntax
-from engine.language.checker import (
-    Place,
-    calculate,
-    constant,
-    matched_names,
-    place_bounds,
-    static_type,
-)
 from engine.language.document import Signature
 from engine.language.lists import Lists
+from engine.language.places import Place, matched_names, place_bounds
+from engine.language.values import calculate, constant, static_type
 
 _COMPARE: dict[syntax.ComparisonOperator, Callable[[Any, Any], bool]] = {
     "==": operator.eq,

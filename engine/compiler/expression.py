@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.language import syntax
-from engine.language.checker import Place, constant
+from engine.language.places import Place
+from engine.language.values import constant
 
 
 @dataclass(frozen=True, slots=True)

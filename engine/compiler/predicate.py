@@ -24,9 +24,10 @@ from engine.compiler.expression import HsExpression, placed
 from engine.compiler.search import Search, is_sought
 from engine.fields import VOCABULARY, Context
 from engine.language import syntax
-from engine.language.checker import Place, matched_names, static_type
 from engine.language.lists import Lists
 from engine.language.parser import walk
+from engine.language.places import Place, matched_names
+from engine.language.values import static_type
 
 # Where counting ends: what is more often in one payload than this is simply often.
 MAX_COUNT = 1024

@@ -8,8 +8,9 @@ from typing import Protocol
 from engine.compiler.database import DatabaseSearch, tells_beginnings
 from engine.compiler.expression import HsExpression, placed
 from engine.language import syntax
-from engine.language.checker import Place, constant, is_constant
+from engine.language.places import Place, is_constant
 from engine.language.regex import looks_behind
+from engine.language.values import constant
 
 
 class Search(Protocol):

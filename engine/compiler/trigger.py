@@ -17,8 +17,9 @@ from engine.compiler.expression import HsExpression, literal, pinned
 from engine.compiler.search import looked_for
 from engine.fields import VOCABULARY
 from engine.language import syntax
-from engine.language.checker import constant, matched_names
 from engine.language.parser import walk
+from engine.language.places import matched_names
+from engine.language.values import constant
 
 # A pattern that begins further in than this is no cheaper than the condition itself.
 MAX_PINNED_OFFSET = 1500

@@ -7,7 +7,9 @@ from collections.abc import Collection, Sequence
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Source, Span, nearest
 from engine.language.lists import Lists
+from engine.language.places import Place, is_constant, matched_names, place_bounds
 from engine.language.regex import looks_behind
+from engine.language.values import constant
 from engine.language.vocabulary import Field, Type, Vocabulary
 
 # Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
@@ -36,85 +38,6 @@ def check(
     checker.check(condition)
     # Each entry of a variable stands at the same place.
     return list(dict.fromkeys(checker.diagnostics))
-
-
-def static_type(expression: syntax.Expression, vocabulary: Vocabulary) -> Type:
-    """The type of a checked value."""
-    match expression:
-        case syntax.Term(name=name):
-            return vocabulary[name].type
-        case syntax.Text():
-            return Type.TEXT
-        case syntax.Number(value=float()):
-            return Type.DECIMAL
-        case _:
-            return Type.NUMBER
-
-
-Place = syntax.Expression | syntax.Range | None
-
-
-def is_constant(place: Place) -> bool:
-    """Whether a place is known before any packet is."""
-    return all(constant(bound) is not None for bound in place_bounds(place))
-
-
-def place_bounds(place: Place) -> tuple[syntax.Expression, ...]:
-    """What a place is made of: an offset, the two of a range, or nothing."""
-    if place is None:
-        return ()
-    return (place.low, place.high) if isinstance(place, syntax.Range) else (place,)
-
-
-def matched_names(names: Sequence[str], patterns: Sequence[syntax.Pattern]) -> list[str]:
-    """The pattern names that `($a, $b*)` stands for, in order of definition; none is `them`."""
-    if not names:
-        return [p.name for p in patterns]
-    return [
-        p.name
-        for p in patterns
-        if any(p.name == n or (n.endswith("*") and p.name.startswith(n[:-1])) for n in names)
-    ]
-
-
-def constant(expression: syntax.Expression) -> int | None:
-    """The value of an expression made of integers alone, None if it is not one."""
-    match expression:
-        case syntax.Number(value=int(value)):
-            return value
-        case syntax.Unary(operator=operator, operand=operand):
-            inner = constant(operand)
-            return None if inner is None else -inner if operator == "-" else ~inner
-        case syntax.Arithmetic(operator=operator, left=left, right=right):
-            a, b = constant(left), constant(right)
-            return None if a is None or b is None else calculate(operator, a, b)
-        case _:
-            return None
-
-
-def calculate(operator: syntax.ArithmeticOperator, a: int, b: int) -> int | None:
-    """Division by zero and shifts by less than 0 or more than 63 bits have no value."""
-    match operator:
-        case "+":
-            return a + b
-        case "-":
-            return a - b
-        case "*":
-            return a * b
-        case "/":
-            return a // b if b else None
-        case "%":
-            return a % b if b else None
-        case "&":
-            return a & b
-        case "|":
-            return a | b
-        case "^":
-            return a ^ b
-        case "<<":
-            return a << b if 0 <= b < 64 else None
-        case ">>":
-            return a >> b if 0 <= b < 64 else None
 
 
 class _Checker:

@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 
 from engine.language import syntax
-from engine.language.checker import constant
 from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span, nearest
 from engine.language.parser import parse_payload
+from engine.language.values import constant
 
 MAX_PAYLOAD_B = 65535
 

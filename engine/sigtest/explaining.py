@@ -17,9 +17,9 @@ from engine.compiler.explain import Evaluation, Explainer
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
 from engine.language import syntax
-from engine.language.checker import constant
 from engine.language.diagnostics import nearest
 from engine.language.document import Signature
+from engine.language.values import constant
 from engine.signatures import load
 from engine.sigtest.explanation import (
     CaptureExplanation,
