@@ -18,7 +18,7 @@ from engine.compiler.search import looked_for
 from engine.fields import VOCABULARY
 from engine.language import syntax
 from engine.language.parser import walk
-from engine.language.places import matched_names
+from engine.language.places import named_patterns, needed
 from engine.language.values import constant
 
 # A pattern that begins further in than this is no cheaper than the condition itself.
@@ -43,41 +43,63 @@ def find_trigger(
     condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
 ) -> Trigger | None:
     """The strongest trigger of a normalised condition, None where nothing need match."""
-    by_name = {p.name: p for p in patterns}
-    return _find(condition, by_name)
+    return _find(condition, patterns)[0]
 
 
-def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) -> Trigger | None:
-    match condition:
-        case syntax.And(operands=operands):
-            byte_sets: dict[int, frozenset[int]] = {}
-            for operand in operands:
-                for offset, values in _byte_sets(operand).items():
-                    byte_sets[offset] = byte_sets.get(offset, values) & values
-            return _strongest(
-                [*(_find(operand, patterns) for operand in operands), _pinning(byte_sets)]
-            )
-        case syntax.Or(operands=operands):
-            return _any_of([_find(operand, patterns) for operand in operands])
-        case syntax.Match(pattern=name, place=place):
-            match_needed = Trigger(frozenset({looked_for(patterns[name], place)}))
-            return _strongest([match_needed, *_views(condition)])
-        case syntax.Of(quantity=quantity, patterns=names, place=place):
-            matched = [patterns[n] for n in matched_names(names, list(patterns.values()))]
-            each = [Trigger(frozenset({looked_for(p, place)})) for p in matched]
+# For each offset that a condition constrains, the values its byte can have.
+_ByteSets = Mapping[int, frozenset[int]]
+
+
+def _find(
+    condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
+) -> tuple[Trigger | None, _ByteSets]:
+    """The strongest trigger of a condition, and what it pins for those around it."""
+    if isinstance(condition, syntax.And | syntax.Or):
+        found = [_find(operand, patterns) for operand in condition.operands]
+        triggers, each_sets = [trigger for trigger, _ in found], [sets for _, sets in found]
+        if isinstance(condition, syntax.And):
+            byte_sets = _in_all(each_sets)
+            return _strongest([*triggers, _pinning(byte_sets)]), byte_sets
+        byte_sets = _in_any(each_sets)
+        return _strongest([_any_of(triggers), _pinning(byte_sets)]), byte_sets
+    byte_sets = _byte_sets(condition)
+    return _strongest([_pinning(byte_sets), *_of_leaf(condition, patterns)]), byte_sets
+
+
+def _of_leaf(
+    leaf: syntax.Expression, patterns: Sequence[syntax.Pattern]
+) -> Iterator[Trigger | None]:
+    match leaf:
+        case syntax.Not(operand=syntax.Known()):
+            return  # true where a field is not known
+        case syntax.Match(place=place):
+            (pattern,) = named_patterns(leaf, patterns)
+            yield Trigger(frozenset({looked_for(pattern, place)}))
+        case syntax.Of(place=place):
+            named = named_patterns(leaf, patterns)
+            each = [Trigger(frozenset({looked_for(p, place)})) for p in named]
             # With n of m wanted, one of any m - n + 1 must be among the matching ones.
             each.sort(key=lambda t: -t.bits)
-            needed = {"any": 1, "all": len(each)}.get(str(quantity), quantity)
-            return _strongest([_any_of(each[: len(each) - int(needed) + 1]), *_views(condition)])
+            yield _any_of(each[: len(each) - needed(leaf, len(each)) + 1])
         case _:
-            return _strongest(
-                [
-                    _pinning(_byte_sets(condition)),
-                    _counted(condition, patterns),
-                    _text(condition),
-                    *_views(condition),
-                ]
-            )
+            yield _counted(leaf, patterns)
+            yield _text(leaf)
+    yield from _views(leaf)
+
+
+def _in_all(each_sets: Iterable[_ByteSets]) -> _ByteSets:
+    """What several conditions leave when all of them are true."""
+    left: dict[int, frozenset[int]] = {}
+    for byte_sets in each_sets:
+        for offset, values in byte_sets.items():
+            left[offset] = left.get(offset, values) & values
+    return left
+
+
+def _in_any(each_sets: Sequence[_ByteSets]) -> _ByteSets:
+    """What several conditions leave when one of them is true."""
+    shared = set.intersection(*map(set, each_sets))
+    return {o: frozenset().union(*(sets[o] for sets in each_sets)) for o in shared}
 
 
 def _strongest(found: Iterable[Trigger | None]) -> Trigger | None:
@@ -93,22 +115,23 @@ def _views(leaf: syntax.Expression) -> Iterator[Trigger]:
             yield Trigger(frozenset({HsExpression(implied.regex, bits=implied.bits)}))
 
 
-def _counted(leaf: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) -> Trigger | None:
+def _counted(leaf: syntax.Expression, patterns: Sequence[syntax.Pattern]) -> Trigger | None:
     """The pattern of a count that must not be 0."""
     match leaf:
         case syntax.Comparison(operator=sign, left=syntax.Count() as count, right=other):
             number = constant(other)
-            needed = number is not None and not _holds(sign, 0, number)
+            must_match = number is not None and not _holds(sign, 0, number)
         case syntax.Comparison(operator=sign, left=other, right=syntax.Count() as count):
             number = constant(other)
-            needed = number is not None and not _holds(sign, number, 0)
-        case syntax.Member(operand=syntax.Count() as count, container=syntax.Choice(items=items)):
-            needed = all(constant(item) for item in items)
+            must_match = number is not None and not _holds(sign, number, 0)
+        case syntax.Member(
+            operand=syntax.Count() as count, container=syntax.Choice(constants=items)
+        ):
+            must_match = all(constant(item) for item in items)
         case _:
             return None
-    return (
-        Trigger(frozenset({looked_for(patterns[count.pattern], count.place)})) if needed else None
-    )
+    pattern = next(p for p in patterns if p.name == count.pattern)
+    return Trigger(frozenset({looked_for(pattern, count.place)})) if must_match else None
 
 
 def _text(leaf: syntax.Expression) -> Trigger | None:
@@ -121,7 +144,7 @@ def _text(leaf: syntax.Expression) -> Trigger | None:
             )
         ):
             return _spelled(term, [v])
-        case syntax.Member(operand=syntax.Term() as term, container=syntax.Choice(items=items)):
+        case syntax.Member(operand=syntax.Term() as term, container=syntax.Choice(constants=items)):
             return _spelled(term, [item.value for item in items if isinstance(item, syntax.Text)])
         case syntax.TextComparison(
             operator=sign, left=syntax.Term() as term, right=syntax.Text(value=v)
@@ -146,7 +169,7 @@ def _spelled(term: syntax.Term, texts: Sequence[bytes], *, nocase: bool = False)
     return Trigger(frozenset(literal(text, nocase=nocase) for text in spelled if text))
 
 
-def _pinning(byte_sets: Mapping[int, frozenset[int]]) -> Trigger | None:
+def _pinning(byte_sets: _ByteSets) -> Trigger | None:
     if not byte_sets:
         return None
     possible = all(byte_sets.values())
@@ -162,19 +185,18 @@ def _any_of(triggers: Sequence[Trigger | None]) -> Trigger | None:
     return Trigger(frozenset(expressions))
 
 
-def _byte_sets(condition: syntax.Expression) -> dict[int, frozenset[int]]:
-    """For each offset that a condition constrains, the values its byte can have."""
-    match condition:
+def _byte_sets(leaf: syntax.Expression) -> _ByteSets:
+    match leaf:
         case syntax.Comparison(operator="==", left=left, right=right):
             for side, other in ((left, right), (right, left)):
                 value = constant(other)
                 if isinstance(side, syntax.Term) and value is not None:
-                    return _exact(side, value) or _single_byte(condition)
-            return _single_byte(condition)
+                    return _exact(side, value) or _single_byte(leaf)
+            return _single_byte(leaf)
         case syntax.Comparison():
-            return _single_byte(condition)
-        case syntax.Member(operand=syntax.Term(), container=syntax.Choice(items=items)):
-            return _one_of(condition.operand, items)
+            return _single_byte(leaf)
+        case syntax.Member(operand=syntax.Term() as term, container=syntax.Choice(constants=items)):
+            return _one_of(term, items)
         case _:
             return {}
 
@@ -191,9 +213,7 @@ def _exact(term: syntax.Expression, value: int) -> dict[int, frozenset[int]]:
     return {offset + i: frozenset({byte}) for i, byte in enumerate(data)}
 
 
-def _one_of(
-    term: syntax.Expression, items: Sequence[syntax.Expression]
-) -> dict[int, frozenset[int]]:
+def _one_of(term: syntax.Term, items: Sequence[syntax.Expression]) -> _ByteSets:
     merged: dict[int, frozenset[int]] = {}
     for item in items:
         value = constant(item)

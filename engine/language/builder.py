@@ -169,12 +169,22 @@ class Builder:
         left, operator, right = items
         return syntax.TextComparison(operator=operator.value, left=left, right=right, span=span)
 
+    def matches(self, span: Span, items: list[Any]) -> syntax.Matches:
+        text, operator, regex = items
+        return syntax.Matches(text=text, regex=regex, nocase=operator == "imatches", span=span)
+
     def count(self, span: Span, items: list[Any]) -> syntax.Count:
         place = items[1] if len(items) > 1 else None
         return syntax.Count(pattern=str(items[0]), place=place, span=span)
 
+    def known(self, span: Span, items: list[Any]) -> syntax.Known:
+        return syntax.Known(operand=items[0], span=span)
+
     def member(self, span: Span, items: list[Any]) -> syntax.Member:
         return syntax.Member(operand=items[0], container=items[1], span=span)
+
+    def not_member(self, span: Span, items: list[Any]) -> syntax.Not:
+        return syntax.Not(operand=self.member(span, items), span=span)
 
     def range(self, span: Span, items: list[Any]) -> syntax.Range:
         return syntax.Range(low=items[0], high=items[1], span=span)
@@ -263,6 +273,10 @@ class Builder:
 
     def payload(self, span: Span, items: list[Any]) -> tuple[Any, ...]:
         return tuple(items)
+
+    def repeat(self, span: Span, items: list[Any]) -> syntax.Repeat:
+        times, *parts = items
+        return syntax.Repeat(times=times, parts=tuple(parts), span=span)
 
 
 def _apply(operator: lark.Token, values: list[Any]) -> None:

@@ -9,11 +9,32 @@ from engine.language.diagnostics import Diagnostic, Source, Span, nearest
 from engine.language.lists import Lists
 from engine.language.places import Place, is_constant, matched_names, place_bounds
 from engine.language.regex import looks_behind
-from engine.language.values import constant
+from engine.language.values import constant, may_be_unknown
 from engine.language.vocabulary import Field, Type, Vocabulary
 
 # Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
 MAX_OFFSET_B = 32767
+
+# What is true or false by itself; fields can be, too, but have no value before.
+_CONDITIONS = (
+    syntax.Comparison
+    | syntax.TextComparison
+    | syntax.Matches
+    | syntax.Known
+    | syntax.Member
+    | syntax.Match
+    | syntax.Of
+    | syntax.Not
+    | syntax.And
+    | syntax.Or
+)
+
+
+_NAMED = "a pattern needs a name: `$a = ...` under `patterns`, and `$a` here"
+_TRUTH = "a truth value stands alone: `dns.response`, `not dns.response`"
+_MISSING = "ask `not known(...)` whether a value is missing"
+# Words of other languages.
+_FOREIGN = {"true": _TRUTH, "false": _TRUTH, "null": _MISSING, "none": _MISSING}
 
 
 def check(
@@ -86,6 +107,8 @@ class _Checker:
         found = self._type(expression)
         if found is not None and found is not wanted:
             hint = "compare it with something" if wanted is Type.TRUTH else ""
+            if wanted is Type.TRUTH and isinstance(expression, syntax.Text):
+                hint = _NAMED
             message = f"{wanted} is needed, this is {found}"
             self._report("S013", message, expression.span, hint)
         return found
@@ -115,8 +138,14 @@ class _Checker:
                 self._expect(left, Type.TEXT)
                 self._expect(right, Type.TEXT)
                 return Type.TRUTH
+            case syntax.Matches(text=text):
+                self._expect(text, Type.TEXT)
+                return Type.TRUTH
             case syntax.Member():
                 self._member(expression)
+                return Type.TRUTH
+            case syntax.Known(operand=operand):
+                self._known_value(operand)
                 return Type.TRUTH
             case syntax.Count(pattern=name, place=place):
                 found = self._known([name], expression.span)
@@ -143,7 +172,7 @@ class _Checker:
             return None
         field = self._vocabulary.get(term.name)
         if field is None:
-            hint = nearest(term.name, self._names)
+            hint = _FOREIGN.get(term.name.lower()) or nearest(term.name, self._names)
             self._report("S012", f"unknown field `{term.name}`", term.span, hint)
             return None
         if self._transport not in field.transports:
@@ -213,34 +242,67 @@ class _Checker:
     def _member(self, member: syntax.Member) -> None:
         operand = self._type(member.operand)
         match member.container:
-            case syntax.Range(low=low, high=high):
-                for part, found in (
-                    (member.operand, operand),
-                    (low, self._type(low)),
-                    (high, self._type(high)),
-                ):
-                    if found not in (None, Type.NUMBER, Type.DECIMAL):
-                        self._report("S013", f"a range is for numbers, this is {found}", part.span)
-                self._ascending(member.container)
             case syntax.Choice(items=items):
                 for item in items:
-                    if not isinstance(item, syntax.Text | syntax.Number) and constant(item) is None:
-                        self._report("S015", "a list holds numbers and texts", item.span)
-                    elif operand is not None:
-                        self._expect(item, operand)
+                    self._item(item, member.operand, operand)
+            case syntax.Range() as bounds:
+                self._range(bounds, member.operand, operand)
             case syntax.Network():
-                if operand is not None and operand is not Type.ADDRESS:
-                    self._report(
-                        "S013", f"only an address is in a network, this is {operand}", member.span
-                    )
-
+                self._network(operand, member.span)
             case syntax.ListReference() as reference:
                 self._list(reference, operand)
             case syntax.Term(name=name, span=span):
                 hint = nearest(name, self._variables)
-                if name in self._variables:
+                if isinstance(member.operand, syntax.Text):
+                    hint = f'write `{name} contains "..."`'
+                elif name in self._variables:
                     hint = f"`{name}` holds no {'network' if operand is Type.ADDRESS else 'list'}"
                 self._report("S013", "a range, list or network is needed here", span, hint)
+
+    def _item(
+        self,
+        item: syntax.Expression | syntax.Range | syntax.Network,
+        operand: syntax.Expression,
+        found: Type | None,
+    ) -> None:
+        """Check one item of a list in brackets."""
+        match item:
+            case syntax.Range():
+                self._range(item, operand, found)
+            case syntax.Network():
+                self._network(found, item.span)
+            case syntax.Arithmetic(operator="-", left=low, right=high) if (constant(item) or 0) < 0:
+                hint = f"a range is written `{constant(low)}..{constant(high)}`"
+                self._report("S016", f"this is the number {constant(item)}", item.span, hint)
+            case _ if not isinstance(item, syntax.Text | syntax.Number) and constant(item) is None:
+                hint = "a list holds numbers, ranges, texts and networks"
+                self._report("S015", "a constant is needed here", item.span, hint)
+            case _ if found is not None:
+                self._expect(item, found)
+
+    def _range(self, bounds: syntax.Range, operand: syntax.Expression, found: Type | None) -> None:
+        low, high = bounds.low, bounds.high
+        for part, kind in (operand, found), (low, self._type(low)), (high, self._type(high)):
+            if kind not in (None, Type.NUMBER, Type.DECIMAL):
+                hint = _NAMED if isinstance(part, syntax.Text) else ""
+                self._report("S013", f"a range is for numbers, this is {kind}", part.span, hint)
+        self._ascending(bounds)
+
+    def _network(self, operand: Type | None, span: Span) -> None:
+        if operand is not None and operand is not Type.ADDRESS:
+            message = f"only an address is in a network, this is {operand}"
+            self._report("S013", message, span)
+
+    def _known_value(self, operand: syntax.Expression) -> None:
+        """Check what stands in `known(...)`: a value that can be missing."""
+        if self._type(operand) is None:
+            return
+        if isinstance(operand, _CONDITIONS):
+            hint = "name the field that may have no value: `known(tls.sni)`"
+            self._report("S013", "a value is needed here, this is a condition", operand.span, hint)
+        elif not may_be_unknown(operand, self._vocabulary):
+            hint = "take it out: it is true of every packet"
+            self._report("S027", "this always has a value", operand.span, hint)
 
     def _list(self, reference: syntax.ListReference, operand: Type | None) -> None:
         name = reference.name

@@ -22,6 +22,27 @@ def place_bounds(place: Place) -> tuple[syntax.Expression, ...]:
     return (place.low, place.high) if isinstance(place, syntax.Range) else (place,)
 
 
+def named_patterns(
+    term: syntax.Match | syntax.Of, patterns: Sequence[syntax.Pattern]
+) -> list[syntax.Pattern]:
+    """The patterns that a term is about, in order of definition."""
+    if isinstance(term, syntax.Match):
+        return [p for p in patterns if p.name == term.pattern]
+    names = set(matched_names(term.patterns, patterns))
+    return [p for p in patterns if p.name in names]
+
+
+def needed(of: syntax.Of, patterns: int) -> int:
+    """How many of so many patterns must match."""
+    match of.quantity:
+        case "any":
+            return 1
+        case "all":
+            return patterns
+        case number:
+            return number
+
+
 def matched_names(names: Sequence[str], patterns: Sequence[syntax.Pattern]) -> list[str]:
     """The pattern names that `($a, $b*)` stands for, in order of definition; none is `them`."""
     if not names:

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from engine.language import syntax
+from engine.language.parser import walk
 from engine.language.vocabulary import Type, Vocabulary
+
+
+def may_be_unknown(value: syntax.Expression, vocabulary: Vocabulary) -> bool:
+    """Whether a checked value is unknown in some packets."""
+    for node in walk(value):
+        match node:
+            case syntax.Term(name=name):
+                if not vocabulary[name].certain:
+                    return True
+            case syntax.Arithmetic(operator="/" | "%" | "<<" | ">>" as sign, right=right):
+                number = constant(right)
+                if number is None or calculate(sign, 0, number) is None:
+                    return True
+    return False
 
 
 def static_type(expression: syntax.Expression, vocabulary: Vocabulary) -> Type:

@@ -13,7 +13,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from engine.compiler.explain import Evaluation, Explainer
+from engine.compiler.evaluation import Evaluation
+from engine.compiler.explain import Explainer
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
 from engine.language import syntax

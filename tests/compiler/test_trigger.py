@@ -56,6 +56,17 @@ HELLO, HI, HEY = text("hello world"), text("hi"), text("hey")
         ("u8(0) == u8(1)", None),
         ("u8(1501) == 1", None),
         ("not u8(0) in [1]", None),
+        ("u8(0) in [1, 4..6]", {r"^\x01", r"^[\x04-\x05]"}),
+        ("u8(0) in [1, 4..6] and u16(1) == 7", {r"^[\x01\x04-\x05]\x00\x07"}),
+        ("(u8(0) == 1 or u8(0) == 3) and u8(1) == 2", {r"^[\x01\x03]\x02"}),
+        ("(u8(0) == 1 and u8(2) == 5 or u8(0) == 3) and u16(4) == 2", {r"^[\x01\x03].{3}\x00\x02"}),
+        ("(u8(0) == 1 or $hello) and u8(1) == 2", {r"^.{1}\x02"}),
+        ("known(u8(5))", None),
+        ("known(utp.type)", {r"^[\x01\x11\x21\x31\x41].{19}"}),
+        ("known(length(bencode.q))", {r"^d.*1:q[0-9]"}),
+        ("not known(utp.type)", None),
+        ("not known(utp.type) and $hi", {HI}),
+        ("bencode.q matches /^ping/", {r"^d.*1:q[0-9]"}),
     ],
 )
 def test_trigger(when: str, found: set[str] | None) -> None:
