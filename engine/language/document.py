@@ -20,9 +20,10 @@ from engine.language.diagnostics import (
     has_errors,
     nearest,
 )
+from engine.language.ends import End, both_ends
 from engine.language.form import SignatureForm, Then
 from engine.language.parser import parse_condition, parse_patterns
-from engine.language.payload import read_payload
+from engine.language.payload import Payloads
 from engine.language.yaml_nodes import documents, plain_values, span_of
 
 # Of one file; what follows more mistakes is not read.
@@ -34,12 +35,13 @@ class SignatureTest:
     """What a signature is tried on, and whether it must match; `span` is where that stands.
 
     Either one `payload`, or a flow: its `turns`, the client's first, then each side's in turn.
-    The tags are those that the first sender and the other side bear.
+    `ends` are who sends the first payload and whom it is for; the tags are those they bear.
     """
 
     payload: bytes
     must_match: bool
     span: Span = field(compare=False, repr=False)
+    ends: tuple[End, End]
     turns: tuple[bytes, ...] = ()
     source_tags: frozenset[str] = frozenset()
     destination_tags: frozenset[str] = frozenset()
@@ -240,32 +242,39 @@ class _Document:
                 message = f"`tests`, number {index + 1}, has {wrong}"
                 self._report("S005", message, span_of(node), hint)
                 continue
+            texts = Payloads()
             if test.turns is None:
                 node = self._node("tests", index, "payload")
-                payloads = [self._payload(test.payload or "", node)]
+                payloads = [self._payload(texts, test.payload or "", node)]
             else:
                 payloads = [
-                    self._payload(text, self._node("tests", index, "turns", number))
+                    self._payload(texts, text, self._node("tests", index, "turns", number))
                     for number, text in enumerate(test.turns)
                 ]
+            try:
+                ends = both_ends(test.src, test.dst)
+            except ValueError as error:
+                self._report("S006", str(error), span_of(self._node("tests", index, "dst")))
+                continue
             if None not in payloads:
                 yield SignatureTest(
                     payload=payloads[0],
                     must_match=test.expect == "match",
                     span=span_of(node),
+                    ends=ends,
                     turns=() if test.turns is None else tuple(payloads),
                     source_tags=frozenset(test.tagged.src),
                     destination_tags=frozenset(test.tagged.dst),
                 )
 
-    def _payload(self, text: str, node: yaml.Node) -> Any:
+    def _payload(self, texts: Payloads, text: str, node: yaml.Node) -> Any:
         """The bytes of a test's payload; None after a mistake."""
         quoted = 1 if isinstance(node, yaml.ScalarNode) and node.style else 0
         line, column = node.start_mark.line + 1, node.start_mark.column + 1 + quoted
         fragment = Fragment(self._source, text, line, column)
         # Only where YAML left the text as it is written are places in it places in the file.
         as_written = self._source.line(line)[column - 1 :].startswith(text)
-        return self._parsed(read_payload, fragment, None if as_written else span_of(node))
+        return self._parsed(texts.read, fragment, None if as_written else span_of(node))
 
     def _parsed(self, parse: Any, fragment: Fragment, place: Span | None = None) -> Any:
         """What `parse` makes of a text; None after a mistake, put at `place` if there is one."""

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.language.ends import WrittenEnd, read_end
+
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _DURATION_TEXT = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
 _MAX_SECONDS = 30 * 86400
@@ -58,6 +60,9 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+_Port = Annotated[int, Field(ge=0, le=65535)]
+
+
 class Scope(_Form):
     """Which packets a signature looks at."""
 
@@ -104,10 +109,17 @@ class Then(_Form):
 
 
 class TaggedForm(_Form):
-    """Tags that a test begins with: of who sends the first payload, and of the other."""
+    """Tags that the ends of a test bear to begin with."""
 
     src: list[str] = []
     dst: list[str] = []
+
+
+EndOfTest = Annotated[
+    WrittenEnd,
+    BeforeValidator(read_end, json_schema_input_type=str | _Port),
+]
+_END = "an address and a port, or one of them, as in 10.0.0.1:6881, [2001:db8::1]:443, 53"
 
 
 class TestForm(_Form):
@@ -121,6 +133,10 @@ class TestForm(_Form):
         max_length=16,
         description="payloads of a flow, the client's first, then each side's in turn",
     )
+    src: EndOfTest = Field(
+        default_factory=WrittenEnd, description=f"who sends the first payload: {_END}"
+    )
+    dst: EndOfTest = Field(default_factory=WrittenEnd, description=f"the other end: {_END}")
     tagged: TaggedForm = Field(default_factory=TaggedForm)
     note: str = ""
 

@@ -97,6 +97,8 @@ def _remedy(
         return 'a text stands in double quotes: `"..."`'
     if word in _OUT_OF_PLACE and "AND" in accepted:
         return _OUT_OF_PLACE[word]
+    if word == "*" and before in ("STRING", "RBRACE"):
+        return 'write `repeat(20, "...")`'
     if any(found.start() < column <= found.end() for found in _ADDRESS.finditer(line)):
         return "addresses and networks stand after `in`: `src.ip in 10.0.0.1`"
     if word == "/" and in_condition and before == "COMPARISON":

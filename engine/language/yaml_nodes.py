@@ -51,6 +51,8 @@ def documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
         hint = ""
         if mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == "\t":
             hint = "indent with spaces"
+        elif mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == ":":
+            hint = "put what begins with a colon in quotes"
         elif mark and error.context_mark and error.context_mark.line != mark.line:
             hint = f"it began in line {error.context_mark.line + 1}"
         return [], [refuse("S001", problem, mark, hint)]
