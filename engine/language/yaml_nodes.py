@@ -51,10 +51,10 @@ def documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
         hint = ""
         if mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == "\t":
             hint = "indent with spaces"
-        elif mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == ":":
-            hint = "put what begins with a colon in quotes"
         elif mark and error.context_mark and error.context_mark.line != mark.line:
             hint = f"it began in line {error.context_mark.line + 1}"
+        elif mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == ":":
+            hint = "put what begins with a colon in quotes"
         return [], [refuse("S001", problem, mark, hint)]
     except yaml.YAMLError:
         # Only characters are refused without a place.
