@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -108,8 +109,7 @@ def _hex(items: tuple[syntax.HexItem, ...]) -> tuple[str, float]:
     for item in items:
         match item:
             case syntax.HexByte(value=value, mask=mask):
-                values = frozenset(b for b in range(256) if b & mask == value)
-                parts.append(byte_class(values))
+                parts.append(_hex_byte(value, mask))
                 bits += mask.bit_count()
             case syntax.HexJump(low=low, high=high):
                 parts.append(_any_bytes(low, high))
@@ -118,6 +118,11 @@ def _hex(items: tuple[syntax.HexItem, ...]) -> tuple[str, float]:
                 parts.append("(?:" + "|".join(text for text, _ in built) + ")")
                 bits += max(0.0, min(b for _, b in built) - _log2(len(built)))
     return "".join(parts), bits
+
+
+@functools.cache
+def _hex_byte(value: int, mask: int) -> str:
+    return byte_class(frozenset(byte for byte in range(256) if byte & mask == value))
 
 
 # What is not a literal byte of a regular expression: escapes of classes, sets, groups with

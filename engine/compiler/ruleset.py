@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from engine.compiler.clauses import Clause, numbered, trigger_decides
@@ -147,12 +148,18 @@ class RuleSet:
             plan = make_plan(signature, diagnostics)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
-        banks = {}
-        for kind, of_kind in plans.items():
+
+        def bank(kind: _Kind) -> tuple[Bank, list[Diagnostic]]:
             transport, _, enabled = kind
             followed = bool(plans[transport, "flow", enabled])
-            banks[kind], refusals = _bank(of_kind, lists, followed=followed)
-            diagnostics += refusals
+            return _bank(plans[kind], lists, followed=followed)
+
+        banks = {}
+        # Hyperscan compiles without Python's lock: large sets of both transports side by side.
+        with ThreadPoolExecutor() as pool:
+            for kind, (built, refusals) in zip(plans, pool.map(bank, plans), strict=True):
+                banks[kind] = built
+                diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(s for s in signatures if s.enabled)
@@ -178,6 +185,14 @@ class RuleSet:
     def bank_of(self, signature: Signature) -> Bank:
         """The rules among which a signature's is."""
         return self._banks[_kind(signature)]
+
+    def without_sources(self) -> RuleSet:
+        """A copy for inspecting alone: no signatures, lists and warnings, nothing disabled."""
+        other = copy.copy(self)
+        other.signatures = other.disabled = ()
+        other.lists, other.warnings = Lists({}), ()
+        other._banks = {kind: bank for kind, bank in self._banks.items() if kind[2]}
+        return other
 
     def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
         """A copy with every bank changed: how tools watch the rules at work."""

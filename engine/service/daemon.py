@@ -8,6 +8,7 @@ a client's socket has its own thread) and handed over by `_post`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import selectors
@@ -52,6 +53,8 @@ class Daemon:
         self._settings = settings
         self._reread = reread
         self._inspector = Inspector(build_tested(settings.signatures))
+        gc.collect()  # what the compiler has left
+        gc.freeze()
         self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
         self._policy = Policy()
         self._started = time.time()
@@ -62,7 +65,8 @@ class Daemon:
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
         self._bans = BanList()
-        self._reloader = Reloader(self._post)
+        self._selector = selectors.DefaultSelector()
+        self._reloader = Reloader(self._selector)
         self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "status": self._status,
             "bans": self._list_bans,
@@ -76,6 +80,7 @@ class Daemon:
         settings = self._settings
         with contextlib.ExitStack() as held:
             held.callback(self._events.close)
+            held.callback(self._selector.close)
             held.enter_context(self._signals())
             held.callback(self._reloader.close)
             queue = held.enter_context(PacketQueue(settings.queue_num, self._judge))
@@ -156,7 +161,7 @@ class Daemon:
     def _describe(self) -> str:
         parts = [
             f"queue {self._settings.queue_num}",
-            f"{len(self._inspector.ruleset.signatures)} signatures",
+            f"{len(self._inspector.ruleset.statistics.signatures)} signatures",
         ]
         if self._xdp is not None:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
@@ -167,16 +172,15 @@ class Daemon:
     # --- the loop
 
     def _loop(self, queue: PacketQueue) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(queue, selectors.EVENT_READ, queue.drain)
-            selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
-            next_cleanup = time.monotonic() + self._settings.cleanup_interval
-            while not self._stopping:
-                for key, _ in selector.select(max(0.0, next_cleanup - time.monotonic())):
-                    key.data()
-                if time.monotonic() >= next_cleanup:
-                    next_cleanup = time.monotonic() + self._settings.cleanup_interval
-                    self._clean_up()
+        self._selector.register(queue, selectors.EVENT_READ, queue.drain)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        next_cleanup = time.monotonic() + self._settings.cleanup_interval
+        while not self._stopping:
+            for key, _ in self._selector.select(max(0.0, next_cleanup - time.monotonic())):
+                key.data()
+            if time.monotonic() >= next_cleanup:
+                next_cleanup = time.monotonic() + self._settings.cleanup_interval
+                self._clean_up()
 
     def _post(self, call: Callable[[], None]) -> None:
         """Have the main thread make a call, between two packets. For other threads."""
@@ -296,7 +300,7 @@ class Daemon:
             },
             "signatures": {
                 "folder": str(self._settings.signatures),
-                "loaded": len(self._inspector.ruleset.signatures),
+                "loaded": len(self._inspector.ruleset.statistics.signatures),
                 "reloads": self._reloader.succeeded,
                 "failed_reloads": self._reloader.failed,
             },
