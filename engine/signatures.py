@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
 from engine.fields import VOCABULARY
+from engine.language.allowances import settle
 from engine.language.checker import check
 from engine.language.diagnostics import (
     Diagnostic,
@@ -76,7 +77,7 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
             if filled is None:  # told at the variable
                 continue
             signature = replace(written, condition=filled)
-            diagnostics += check(
+            found_in_it = check(
                 signature.patterns,
                 signature.condition,
                 transport=signature.transport,
@@ -86,6 +87,7 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
                 lists=lists,
                 variables=filling.names,
             )
+            diagnostics += settle(signature, found_in_it, ["S101"])
             signatures.append(signature)
     diagnostics += _duplicate_ids(signatures)
     diagnostics += lists.diagnostics

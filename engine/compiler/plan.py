@@ -11,6 +11,7 @@ from engine.compiler.predicate import placed_patterns
 from engine.compiler.search import RefusedError, Searches, find_searches
 from engine.compiler.trigger import find_trigger
 from engine.language import syntax
+from engine.language.allowances import settle
 from engine.language.diagnostics import Diagnostic
 from engine.language.document import Signature
 from engine.language.parser import walk
@@ -53,6 +54,13 @@ def _reasons(condition: syntax.Expression) -> list[str]:
 
 def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | None:
     """Plan a checked signature; None, and what is wrong, where it cannot be decided."""
+    found: list[Diagnostic] = []
+    plan = _plan(signature, found)
+    diagnostics += settle(signature, found, ["S102"])
+    return plan
+
+
+def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | None:
     condition = normalise(signature.condition)
     trigger = find_trigger(condition, signature.patterns)
     try:

@@ -54,6 +54,7 @@ CODES: dict[str, str] = {
     "S101": "a pattern is never used",
     "S102": "a weak trigger: Python runs for many innocent packets",
     "S103": "a variable or a list is never used",
+    "S104": "a warning is allowed that is not given",
 }
 
 _SHOWN_COLUMNS = 100

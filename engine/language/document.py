@@ -48,6 +48,14 @@ class SignatureTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """A warning that a signature may give, by its code."""
+
+    code: str
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """A signature as written: metadata, patterns, condition, tests."""
 
@@ -64,6 +72,7 @@ class Signature:
     tests: tuple[SignatureTest, ...]
     source: Source = field(compare=False, repr=False)
     span: Span = field(compare=False, repr=False)
+    allow: tuple[Allowance, ...] = ()
 
 
 def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
@@ -132,6 +141,10 @@ class _Document:
             tests=tests,
             source=self._source,
             span=span_of(self._node("id")),
+            allow=tuple(
+                Allowance(code, span_of(self._node("allow", index)))
+                for index, code in enumerate(form.allow)
+            ),
         )
 
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:

@@ -141,6 +141,16 @@ class TestForm(_Form):
     note: str = ""
 
 
+# The warnings that are about one signature.
+ALLOWABLE = ("S101", "S102")
+
+
+def _allowable(code: str) -> str:
+    if code not in ALLOWABLE:
+        raise ValueError(f"what can be allowed are the warnings {' and '.join(ALLOWABLE)}")
+    return code
+
+
 class SignatureForm(_Form):
     """One YAML document of a signature file."""
 
@@ -163,6 +173,9 @@ class SignatureForm(_Form):
     prefilter: Literal["none"] | None = Field(
         None, description="none: run on every packet, because no bytes can be matched first"
     )
+    allow: list[
+        Annotated[str, AfterValidator(_allowable), Field(json_schema_extra={"enum": [*ALLOWABLE]})]
+    ] = Field([], description="warnings of `check` that are meant to be: S102")
     then: Then
     tests: list[TestForm] = Field(
         description="payloads that must match, and look-alikes that must not: one of each at least"
