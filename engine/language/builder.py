@@ -33,6 +33,32 @@ PRECEDENCE = {
     "%": 6,
 }
 
+# Tokens that say no more than the rule they stand in.
+_SIGNS = frozenset(
+    [
+        "LPAR",
+        "RPAR",
+        "LSQB",
+        "RSQB",
+        "LBRACE",
+        "RBRACE",
+        "COMMA",
+        "DOT",
+        "EQUAL",
+        "_DOTS",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "AT",
+        "OF",
+        "COUNT",
+        "KNOWN",
+        "REPEAT",
+        "THEM",
+    ]
+)
+
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
 
@@ -45,22 +71,29 @@ class Builder:
 
     def fold(self, tree: lark.Tree[lark.Token]) -> Any:
         """Build bottom-up; children of a subtree are always finished before it."""
-        done: dict[int, Any] = {}
+        # Of each finished subtree: its first and last token, and what it became.
+        done: dict[int, tuple[lark.Token | None, lark.Token | None, Any]] = {}
         for subtree in _post_order(tree):
-            built = [done.pop(id(c)) if isinstance(c, lark.Tree) else c for c in subtree.children]
-            done[id(subtree)] = getattr(self, str(subtree.data))(self._span(subtree.meta), built)
-        return done[id(tree)]
+            items: list[Any] = []
+            first = last = None
+            for child in subtree.children:
+                if isinstance(child, lark.Tree):
+                    begin, last, item = done.pop(id(child))
+                    items.append(item)
+                else:
+                    begin = last = child
+                    if child.type not in _SIGNS:
+                        items.append(child)
+                first = first or begin
+            span = self._span(first, last)
+            done[id(subtree)] = first, last, getattr(self, subtree.data)(span, items)
+        return done[id(tree)][2]
 
-    def _span(self, meta: Any) -> Span:
-        if meta.empty:
+    def _span(self, first: lark.Token | None, last: lark.Token | None) -> Span:
+        if first is None or last is None:
             return self._fragment.whole()
-        return self._fragment.span(meta.line, meta.column, meta.end_line, meta.end_column)
-
-    def _token_span(self, token: lark.Token) -> Span:
-        line, column = token.line or 1, token.column or 1
-        return self._fragment.span(
-            line, column, token.end_line or line, token.end_column or column + len(token)
-        )
+        # The lexer has filled all four in.
+        return self._fragment.span(first.line, first.column, last.end_line, last.end_column)  # type: ignore[arg-type]
 
     def _mistake(self, code: str, message: str, span: Span, hint: str = "") -> MistakeError:
         return MistakeError(Diagnostic(code, message, self._fragment.source, span, hint))
@@ -79,7 +112,7 @@ class Builder:
             elif body in _ESCAPES:
                 out.append(_ESCAPES[body])
             else:
-                span = self._token_span(token)
+                span = self._span(token, token)
                 start = span.column + 1 + escape.start()
                 raise self._mistake(
                     "S017",
@@ -94,7 +127,7 @@ class Builder:
         hexadecimal = token[:2].lower() == "0x"
         value = int(token, 16) if hexadecimal else int(token.lstrip("0")[:21] or "0")
         if value >= _NUMBER_LIMIT:
-            raise self._mistake("S016", "numbers end at 2^64 - 1", self._token_span(token))
+            raise self._mistake("S016", "numbers end at 2^64 - 1", self._span(token, token))
         return value
 
     # --- patterns

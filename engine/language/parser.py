@@ -91,13 +91,15 @@ def _parser() -> lark.Lark:
         (Path(__file__).with_name("grammar.lark")).read_text("utf-8"),
         parser="lalr",
         start=["patterns", "condition", "payload"],
-        propagate_positions=True,
+        keep_all_tokens=True,
         maybe_placeholders=False,
         cache=False,
     )
 
 
 def _check_depth(result: Any, fragment: Fragment) -> None:
+    if len(fragment.text) <= MAX_DEPTH:  # every level takes a character
+        return
     pending = [(node, 1) for node in (result if isinstance(result, tuple) else (result,))]
     while pending:
         node, depth = pending.pop()
