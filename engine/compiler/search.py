@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,12 +132,13 @@ def find_searches(condition: syntax.Expression, patterns: Sequence[syntax.Patter
     """Compile what a normalised condition looks for. Raises RefusedError."""
     sought, regexes = dict[str, Search](), dict[HsExpression, Database]()
     refusals: list[tuple[syntax.Pattern | syntax.RegexBody, str]] = []
-    for pattern in _searched(condition, patterns):
+    nodes = list(walk(condition))
+    for pattern in _searched(nodes, patterns):
         try:
             sought[pattern.name] = search_for(pattern)
         except ExpressionError as error:
             refusals.append((pattern, error.reasons[0]))
-    for node in walk(condition):
+    for node in nodes:
         if isinstance(node, syntax.Matches) and (expression := regex_of(node)) not in regexes:
             try:
                 regexes[expression] = Database([expression])
@@ -154,11 +155,11 @@ def regex_of(matches: syntax.Matches) -> HsExpression:
 
 
 def _searched(
-    condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
+    nodes: Iterable[syntax.Node], patterns: Sequence[syntax.Pattern]
 ) -> list[syntax.Pattern]:
-    """Every pattern that a condition counts, or that is sought at its place."""
+    """Every pattern that some nodes count, or that is sought at its place."""
     names: set[str] = set()
-    for node in walk(condition):
+    for node in nodes:
         match node:
             case syntax.Count(pattern=name):
                 names.add(name)

@@ -34,30 +34,9 @@ PRECEDENCE = {
 }
 
 # Tokens that say no more than the rule they stand in.
-_SIGNS = frozenset(
-    [
-        "LPAR",
-        "RPAR",
-        "LSQB",
-        "RSQB",
-        "LBRACE",
-        "RBRACE",
-        "COMMA",
-        "DOT",
-        "EQUAL",
-        "_DOTS",
-        "AND",
-        "OR",
-        "NOT",
-        "IN",
-        "AT",
-        "OF",
-        "COUNT",
-        "KNOWN",
-        "REPEAT",
-        "THEM",
-    ]
-)
+_BRACKETS = {"LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "DOT", "_DOTS", "EQUAL"}
+_WORDS = {"AND", "OR", "NOT", "IN", "AT", "OF", "COUNT", "KNOWN", "REPEAT", "THEM"}
+_SIGNS = frozenset(_BRACKETS | _WORDS)
 
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
