@@ -14,6 +14,7 @@ from engine.language import syntax
 from engine.language.allowances import settle
 from engine.language.diagnostics import Diagnostic
 from engine.language.document import Signature
+from engine.language.lists import Lists
 from engine.language.parser import walk
 
 # Below this an innocent packet runs Python too often; a pattern of three bytes has 24.
@@ -52,17 +53,22 @@ def _reasons(condition: syntax.Expression) -> list[str]:
     return [node.name for node in walk(condition) if isinstance(node, syntax.Term)]
 
 
-def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | None:
-    """Plan a checked signature; None, and what is wrong, where it cannot be decided."""
+def make_plan(
+    signature: Signature, diagnostics: list[Diagnostic], lists: Lists | None = None
+) -> Plan | None:
+    """Plan a checked signature; None, and what is wrong, where it cannot be decided.
+
+    `lists` are what the condition asks for by `@name`.
+    """
     found: list[Diagnostic] = []
-    plan = _plan(signature, found)
+    plan = _plan(signature, found, lists)
     diagnostics += settle(signature, found, ["S102"])
     return plan
 
 
-def _plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | None:
+def _plan(signature: Signature, diagnostics: list[Diagnostic], lists: Lists | None) -> Plan | None:
     condition = normalise(signature.condition)
-    trigger = find_trigger(condition, signature.patterns)
+    trigger = find_trigger(condition, signature.patterns, lists)
     try:
         searches = find_searches(condition, signature.patterns)
     except RefusedError as error:

@@ -10,21 +10,23 @@ payloads of their protocol.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.compiler.expression import HsExpression, literal, pinned
+from engine.compiler.expression import HsExpression, literal, one_of, pinned
+from engine.compiler.pins import ByteSets, holds, in_all, in_any, pinned_bytes
 from engine.compiler.search import looked_for
 from engine.fields import VOCABULARY
 from engine.language import syntax
+from engine.language.lists import Lists, TextList
 from engine.language.parser import walk
 from engine.language.places import named_patterns, needed
 from engine.language.values import constant
+from engine.language.vocabulary import Type
 
-# A pattern that begins further in than this is no cheaper than the condition itself.
-MAX_PINNED_OFFSET = 1500
-
-_WIDTHS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "u16le": 2, "u32le": 4, "u64le": 8}
+# Of a list with more bytes in it than this the entries are not looked for before the condition
+# is asked: Hyperscan takes expressions of 16,000 characters.
+MAX_LISTED_B = 3072
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +42,33 @@ class Trigger:
 
 
 def find_trigger(
-    condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
+    condition: syntax.Expression, patterns: Sequence[syntax.Pattern], lists: Lists | None = None
 ) -> Trigger | None:
-    """The strongest trigger of a normalised condition, None where nothing need match."""
-    return _find(condition, patterns)[0]
+    """The strongest trigger of a normalised condition, None where nothing need match.
 
-
-# For each offset that a condition constrains, the values its byte can have.
-_ByteSets = Mapping[int, frozenset[int]]
+    `lists` are what it asks for by `@name`.
+    """
+    return _find(condition, patterns, lists or Lists({}))[0]
 
 
 def _find(
-    condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
-) -> tuple[Trigger | None, _ByteSets]:
+    condition: syntax.Expression, patterns: Sequence[syntax.Pattern], lists: Lists
+) -> tuple[Trigger | None, ByteSets]:
     """The strongest trigger of a condition, and what it pins for those around it."""
     if isinstance(condition, syntax.And | syntax.Or):
-        found = [_find(operand, patterns) for operand in condition.operands]
+        found = [_find(operand, patterns, lists) for operand in condition.operands]
         triggers, each_sets = [trigger for trigger, _ in found], [sets for _, sets in found]
         if isinstance(condition, syntax.And):
-            byte_sets = _in_all(each_sets)
+            byte_sets = in_all(each_sets)
             return _strongest([*triggers, _pinning(byte_sets)]), byte_sets
-        byte_sets = _in_any(each_sets)
+        byte_sets = in_any(each_sets)
         return _strongest([_any_of(triggers), _pinning(byte_sets)]), byte_sets
-    byte_sets = _byte_sets(condition)
-    return _strongest([_pinning(byte_sets), *_of_leaf(condition, patterns)]), byte_sets
+    byte_sets = pinned_bytes(condition)
+    return _strongest([_pinning(byte_sets), *_of_leaf(condition, patterns, lists)]), byte_sets
 
 
 def _of_leaf(
-    leaf: syntax.Expression, patterns: Sequence[syntax.Pattern]
+    leaf: syntax.Expression, patterns: Sequence[syntax.Pattern], lists: Lists
 ) -> Iterator[Trigger | None]:
     match leaf:
         case syntax.Not(operand=syntax.Known()):
@@ -83,23 +84,8 @@ def _of_leaf(
             yield _any_of(each[: len(each) - needed(leaf, len(each)) + 1])
         case _:
             yield _counted(leaf, patterns)
-            yield _text(leaf)
+            yield _text(leaf, lists)
     yield from _views(leaf)
-
-
-def _in_all(each_sets: Iterable[_ByteSets]) -> _ByteSets:
-    """What several conditions leave when all of them are true."""
-    left: dict[int, frozenset[int]] = {}
-    for byte_sets in each_sets:
-        for offset, values in byte_sets.items():
-            left[offset] = left.get(offset, values) & values
-    return left
-
-
-def _in_any(each_sets: Sequence[_ByteSets]) -> _ByteSets:
-    """What several conditions leave when one of them is true."""
-    shared = set.intersection(*map(set, each_sets))
-    return {o: frozenset().union(*(sets[o] for sets in each_sets)) for o in shared}
 
 
 def _strongest(found: Iterable[Trigger | None]) -> Trigger | None:
@@ -120,10 +106,10 @@ def _counted(leaf: syntax.Expression, patterns: Sequence[syntax.Pattern]) -> Tri
     match leaf:
         case syntax.Comparison(operator=sign, left=syntax.Count() as count, right=other):
             number = constant(other)
-            must_match = number is not None and not _holds(sign, 0, number)
+            must_match = number is not None and not holds(sign, 0, number)
         case syntax.Comparison(operator=sign, left=other, right=syntax.Count() as count):
             number = constant(other)
-            must_match = number is not None and not _holds(sign, number, 0)
+            must_match = number is not None and not holds(sign, number, 0)
         case syntax.Member(
             operand=syntax.Count() as count, container=syntax.Choice(constants=items)
         ):
@@ -134,7 +120,7 @@ def _counted(leaf: syntax.Expression, patterns: Sequence[syntax.Pattern]) -> Tri
     return Trigger(frozenset({looked_for(pattern, count.place)})) if must_match else None
 
 
-def _text(leaf: syntax.Expression) -> Trigger | None:
+def _text(leaf: syntax.Expression, lists: Lists) -> Trigger | None:
     """The texts of which one must stand in the payload for a field to equal or hold it."""
     match leaf:
         case (
@@ -146,6 +132,10 @@ def _text(leaf: syntax.Expression) -> Trigger | None:
             return _spelled(term, [v])
         case syntax.Member(operand=syntax.Term() as term, container=syntax.Choice(constants=items)):
             return _spelled(term, [item.value for item in items if isinstance(item, syntax.Text)])
+        case syntax.Member(
+            operand=syntax.Term() as term, container=syntax.ListReference(name=name)
+        ):
+            return _listed(term, name, lists)
         case syntax.TextComparison(
             operator=sign, left=syntax.Term() as term, right=syntax.Text(value=v)
         ) if sign == "iequals" or VOCABULARY[term.name].quoted:
@@ -169,7 +159,23 @@ def _spelled(term: syntax.Term, texts: Sequence[bytes], *, nocase: bool = False)
     return Trigger(frozenset(literal(text, nocase=nocase) for text in spelled if text))
 
 
-def _pinning(byte_sets: _ByteSets) -> Trigger | None:
+def _listed(term: syntax.Term, name: str, lists: Lists) -> Trigger | None:
+    """One of a list's entries, as the payload spells the field whose value ends with it."""
+    field = VOCABULARY[term.name]
+    if field.spell is None or field.implied is None or not field.follows:
+        return None
+    entries = lists.entries(name, Type.TEXT)
+    assert isinstance(entries, TextList)
+    if sum(map(len, entries.entries)) > MAX_LISTED_B:
+        return None
+    spelled = {text for entry in entries.entries if (text := field.spell(entry))}
+    if not spelled:
+        return None
+    before = HsExpression(field.implied.regex, bits=field.implied.bits)
+    return Trigger(frozenset({one_of(before, spelled)}))
+
+
+def _pinning(byte_sets: ByteSets) -> Trigger | None:
     if not byte_sets:
         return None
     possible = all(byte_sets.values())
@@ -183,127 +189,3 @@ def _any_of(triggers: Sequence[Trigger | None]) -> Trigger | None:
             return None
         expressions |= trigger.expressions
     return Trigger(frozenset(expressions))
-
-
-def _byte_sets(leaf: syntax.Expression) -> _ByteSets:
-    match leaf:
-        case syntax.Comparison(operator="==", left=left, right=right):
-            for side, other in ((left, right), (right, left)):
-                value = constant(other)
-                if isinstance(side, syntax.Term) and value is not None:
-                    return _exact(side, value) or _single_byte(leaf)
-            return _single_byte(leaf)
-        case syntax.Comparison():
-            return _single_byte(leaf)
-        case syntax.Member(operand=syntax.Term() as term, container=syntax.Choice(constants=items)):
-            return _one_of(term, items)
-        case _:
-            return {}
-
-
-def _exact(term: syntax.Expression, value: int) -> dict[int, frozenset[int]]:
-    """The bytes of `uN(offset) == value`; a value that never fits pins an impossible byte."""
-    read = _reads(term)
-    if read is None:
-        return {}
-    offset, width, order = read
-    if not 0 <= value < 1 << (8 * width):
-        return {offset: frozenset()}
-    data = value.to_bytes(width, "little" if order else "big")
-    return {offset + i: frozenset({byte}) for i, byte in enumerate(data)}
-
-
-def _one_of(term: syntax.Term, items: Sequence[syntax.Expression]) -> _ByteSets:
-    merged: dict[int, frozenset[int]] = {}
-    for item in items:
-        value = constant(item)
-        exact = {} if value is None else _exact(term, value)
-        if not exact:
-            return {}
-        for offset, values in exact.items():
-            merged[offset] = merged.get(offset, frozenset()) | values
-    return merged
-
-
-def _reads(term: syntax.Expression) -> tuple[int, int, bool] | None:
-    """(offset, width, little-endian) of an integer read at a fixed offset."""
-    if not isinstance(term, syntax.Term) or term.name not in _WIDTHS:
-        return None
-    offset = constant(term.arguments[0])
-    if offset is None or not 0 <= offset <= MAX_PINNED_OFFSET:
-        return None
-    return offset, _WIDTHS[term.name], term.name.endswith("le")
-
-
-def _single_byte(comparison: syntax.Comparison) -> dict[int, frozenset[int]]:
-    """The values of the one byte a comparison is about, by trying all 256.
-
-    Covers masks, shifts and orders: `u8(0) & 0xf0 == 0x40`, `u8(1) <= 2`.
-    """
-    offset = _only_byte(comparison.left, comparison.right)
-    if offset is None:
-        return {}
-    values = set()
-    for byte in range(256):
-        left, right = _evaluate(comparison.left, byte), _evaluate(comparison.right, byte)
-        if left is None or right is None:
-            continue
-        if _holds(comparison.operator, left, right):
-            values.add(byte)
-    return {} if len(values) == 256 else {offset: frozenset(values)}
-
-
-def _only_byte(*expressions: syntax.Expression) -> int | None:
-    """The offset of the only `u8` read among expressions that read nothing else."""
-    offsets: set[int] = set()
-    pending = list(expressions)
-    while pending:
-        match pending.pop():
-            case syntax.Number(value=int()):
-                pass
-            case syntax.Unary(operand=operand):
-                pending.append(operand)
-            case syntax.Arithmetic(left=left, right=right):
-                pending += (left, right)
-            case syntax.Term(name="u8") as term if (read := _reads(term)) is not None:
-                offsets.add(read[0])
-            case _:
-                return None
-    return offsets.pop() if len(offsets) == 1 else None
-
-
-def _evaluate(expression: syntax.Expression, byte: int) -> int | None:
-    return constant(_substitute(expression, byte))
-
-
-def _substitute(expression: syntax.Expression, byte: int) -> syntax.Expression:
-    match expression:
-        case syntax.Term(span=span):
-            return syntax.Number(value=byte, span=span)
-        case syntax.Unary(operator=operator, operand=operand, span=span):
-            return syntax.Unary(operator=operator, operand=_substitute(operand, byte), span=span)
-        case syntax.Arithmetic(operator=op, left=left, right=right, span=span):
-            return syntax.Arithmetic(
-                operator=op,
-                left=_substitute(left, byte),
-                right=_substitute(right, byte),
-                span=span,
-            )
-        case _:
-            return expression
-
-
-def _holds(operator: syntax.ComparisonOperator, left: int, right: int) -> bool:
-    match operator:
-        case "==":
-            return left == right
-        case "!=":
-            return left != right
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
