@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.compiler.ruleset import RuleSet
 from engine.fields import VOCABULARY
 from engine.language.allowances import settle
+from engine.language.budget import check_budget
 from engine.language.checker import check
 from engine.language.diagnostics import (
     Diagnostic,
@@ -91,6 +92,7 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
             signatures.append(signature)
     diagnostics += _duplicate_ids(signatures)
     diagnostics += lists.diagnostics
+    diagnostics += check_budget(signatures)
     if not has_errors(diagnostics):  # or the one that sets or uses it may have been left out
         diagnostics += check_tags(signatures, are_all=place.is_dir())
         diagnostics += [*filling.unused(), *lists.unused()] if place.is_dir() else []

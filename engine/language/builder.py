@@ -12,7 +12,7 @@ import lark
 
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span
-from engine.language.regex import RegexError, check_regex
+from engine.language.regex import MAX_POSITIONS, RegexError, check_regex, written_out
 
 MAX_HEX_JUMP_B = 1024
 
@@ -40,6 +40,9 @@ _SIGNS = frozenset(_BRACKETS | _WORDS)
 
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
+
+
+_SHORTER = "shorter repeats do: streams are inspected up to 2048 bytes"
 
 
 class Builder:
@@ -132,14 +135,16 @@ class Builder:
                 "S023" if error.too_large else "S019",
                 error.reason,
                 Span(span.line, column, span.line, column + 1),
-                "shorter repeats do: streams are inspected up to 2048 bytes"
-                if error.too_large
-                else r"the character itself is written `\(` or `\)`",
+                _SHORTER if error.too_large else r"the character itself is written `\(` or `\)`",
             ) from None
         return syntax.RegexBody(expression=written.replace(r"\/", "/"), span=span)
 
     def hex_body(self, span: Span, items: list[Any]) -> syntax.HexBody:
-        return syntax.HexBody(items=tuple(items), span=span)
+        body = syntax.HexBody(items=tuple(items), span=span)
+        if written_out(body) > MAX_POSITIONS:
+            message = f"written out, this is longer than {MAX_POSITIONS} bytes"
+            raise self._mistake("S023", message, span, _SHORTER)
+        return body
 
     def hex_byte(self, span: Span, items: list[Any]) -> syntax.HexByte:
         digits = str(items[0])
