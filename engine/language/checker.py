@@ -7,28 +7,13 @@ from collections.abc import Collection, Sequence
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Source, Span, nearest
 from engine.language.lists import Lists
-from engine.language.places import Place, is_constant, matched_names, place_bounds
-from engine.language.regex import looks_behind
+from engine.language.pattern_uses import PatternUses
+from engine.language.places import Place, is_constant, place_bounds
 from engine.language.values import constant, may_be_unknown
 from engine.language.vocabulary import Field, Type, Vocabulary
 
 # Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
 MAX_OFFSET_B = 32767
-
-# What is true or false by itself; fields can be, too, but have no value before.
-_CONDITIONS = (
-    syntax.Comparison
-    | syntax.TextComparison
-    | syntax.Matches
-    | syntax.Known
-    | syntax.Member
-    | syntax.Match
-    | syntax.Of
-    | syntax.Not
-    | syntax.And
-    | syntax.Or
-)
-
 
 _NAMED = "a pattern needs a name: `$a = ...` under `patterns`, and `$a` here"
 _TRUTH = "a truth value stands alone: `dns.response`, `not dns.response`"
@@ -56,9 +41,8 @@ def check(
     checker = _Checker(
         patterns, transport, inspect, vocabulary, source, lists or Lists({}), variables
     )
-    checker.check(condition)
     # Each entry of a variable stands at the same place.
-    return list(dict.fromkeys(checker.diagnostics))
+    return list(dict.fromkeys(checker.check(condition)))
 
 
 class _Checker:
@@ -72,8 +56,8 @@ class _Checker:
         lists: Lists,
         variables: Collection[str],
     ) -> None:
-        self.diagnostics: list[Diagnostic] = []
-        self._patterns = patterns
+        self._diagnostics: list[Diagnostic] = []
+        self._patterns = PatternUses(patterns, source)
         self._transport = transport
         self._inspect = inspect
         self._vocabulary = vocabulary
@@ -81,26 +65,13 @@ class _Checker:
         self._lists = lists
         self._variables = variables
         self._names = (*vocabulary, *variables)
-        self._used: set[str] = set()
 
-    def check(self, condition: syntax.Expression) -> None:
-        seen: set[str] = set()
-        for pattern in self._patterns:
-            if pattern.name in seen:
-                self._report("S018", f"`{pattern.name}` is defined twice", pattern.span)
-            seen.add(pattern.name)
+    def check(self, condition: syntax.Expression) -> list[Diagnostic]:
         self._expect(condition, Type.TRUTH)
-        for pattern in self._patterns:
-            if pattern.name not in self._used:
-                self._report(
-                    "S101",
-                    f"`{pattern.name}` is never used",
-                    pattern.span,
-                    "name it in `when`, or take it out",
-                )
+        return [*self._diagnostics, *self._patterns.finish()]
 
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
-        self.diagnostics.append(Diagnostic(code, message, self._source, span, hint))
+        self._diagnostics.append(Diagnostic(code, message, self._source, span, hint))
 
     def _expect(self, expression: syntax.Expression, wanted: Type) -> Type | None:
         """The type of an expression that should have the one `wanted`."""
@@ -148,15 +119,16 @@ class _Checker:
                 self._known_value(operand)
                 return Type.TRUTH
             case syntax.Count(pattern=name, place=place):
-                found = self._known([name], expression.span)
-                self._place(place, found, searched=place is not None)
+                named = self._patterns.resolve([name], expression.span)
+                self._place(place, named, sought=place is not None)
                 return Type.NUMBER
             case syntax.Match(pattern=name, place=place):
-                found = self._known([name], expression.span)
-                self._place(place, found, searched=not is_constant(place))
+                named = self._patterns.resolve([name], expression.span)
+                self._place(place, named, sought=not is_constant(place))
                 return Type.TRUTH
-            case syntax.Of():
-                self._of(expression)
+            case syntax.Of(place=place):
+                named = self._patterns.resolve_set(expression)
+                self._place(place, named, sought=not is_constant(place))
                 return Type.TRUTH
             case syntax.Not(operand=operand):
                 self._expect(operand, Type.TRUTH)
@@ -297,7 +269,7 @@ class _Checker:
         """Check what stands in `known(...)`: a value that can be missing."""
         if self._type(operand) is None:
             return
-        if isinstance(operand, _CONDITIONS):
+        if isinstance(operand, syntax.Condition):
             hint = "name the field that may have no value: `known(tls.sni)`"
             self._report("S013", "a value is needed here, this is a condition", operand.span, hint)
         elif not may_be_unknown(operand, self._vocabulary):
@@ -325,28 +297,8 @@ class _Checker:
                 "the end is not included: `0..4` is 0, 1, 2, 3",
             )
 
-    def _known(self, names: Sequence[str], span: Span) -> list[str]:
-        """Resolve pattern names, reporting those that are not defined."""
-        defined = [p.name for p in self._patterns]
-        for name in names:
-            if not matched_names([name], self._patterns):
-                self._report(
-                    "S011", f"no pattern `{name}` is defined", span, nearest(name, defined)
-                )
-        found = matched_names(names, self._patterns)
-        self._used.update(found)
-        return found
-
-    def _of(self, of: syntax.Of) -> None:
-        found = self._known(of.patterns, of.span)
-        if not self._patterns:
-            self._report("S011", "`them` needs patterns, none is defined", of.span)
-        elif isinstance(of.quantity, int) and not 1 <= of.quantity <= max(1, len(found)):
-            self._report("S016", f"{of.quantity} of {len(found)} patterns", of.span)
-        self._place(of.place, found, searched=not is_constant(of.place))
-
-    def _place(self, place: Place, names: Sequence[str], *, searched: bool) -> None:
-        """Check a place; `searched` ones are looked for from there on, after the trigger."""
+    def _place(self, place: Place, named: Sequence[syntax.Pattern], *, sought: bool) -> None:
+        """Check where patterns are to be; whether they are sought there, after the trigger."""
         for bound in place_bounds(place):
             if self._expect(bound, Type.NUMBER) is not Type.NUMBER:
                 continue
@@ -355,16 +307,5 @@ class _Checker:
                 self._report("S016", f"offsets go from 0 to {MAX_OFFSET_B}", bound.span)
         if isinstance(place, syntax.Range):
             self._ascending(place)
-        for pattern in self._patterns if searched else ():
-            body = pattern.body
-            if (
-                pattern.name in names
-                and isinstance(body, syntax.RegexBody)
-                and looks_behind(body.expression)
-            ):
-                self._report(
-                    "S019",
-                    f"`{pattern.name}` looks at what stands before it",
-                    pattern.span,
-                    r"`^` and `\b` have no meaning where the place is computed",
-                )
+        if sought:
+            self._patterns.seek(named)

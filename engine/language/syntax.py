@@ -256,24 +256,9 @@ class Or(Node):
     operands: tuple[Expression, ...]
 
 
-Expression = (
-    Number
-    | Text
-    | Term
-    | Count
-    | Known
-    | Unary
-    | Arithmetic
-    | Comparison
-    | TextComparison
-    | Matches
-    | Member
-    | Match
-    | Of
-    | Not
-    | And
-    | Or
-)
+# What is true or false; fields can be, too.
+Condition = Comparison | TextComparison | Matches | Member | Known | Match | Of | Not | And | Or
+Expression = Number | Text | Term | Count | Unary | Arithmetic | Condition
 
 
 # --- payloads of tests -----------------------------------------------------------------

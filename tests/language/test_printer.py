@@ -14,6 +14,7 @@ from engine.language.builder import MAX_HEX_JUMP_B, PRECEDENCE
 from engine.language.diagnostics import Fragment, Source, Span
 from engine.language.parser import parse_condition, parse_patterns, parse_payload
 from engine.language.printer import print_condition, print_patterns, print_payload
+from engine.language.regex import MAX_POSITIONS, written_out
 from engine.paths import shipped_signatures
 from engine.signatures import load
 
@@ -54,7 +55,9 @@ _items = st.recursive(
     max_leaves=6,
 )
 _texts = built(syntax.TextBody, value=st.binary(max_size=8))
-_hexes = built(syntax.HexBody, items=st.lists(_items, min_size=1, max_size=4).map(tuple))
+_hexes = built(syntax.HexBody, items=st.lists(_items, min_size=1, max_size=4).map(tuple)).filter(
+    lambda body: written_out(body) <= MAX_POSITIONS
+)
 _regexes = built(
     syntax.RegexBody,
     expression=st.lists(
