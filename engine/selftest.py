@@ -67,7 +67,7 @@ def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -
     packets = _segments if signature.transport == "tcp" else _datagrams
     return any(
         inspector.judge(packet, now_s=0).detections
-        for packet in packets(_key(*test.ends), test.turns or (test.payload,))
+        for packet in packets(_key(*test.ends), test.turns or ((test.payload,),))
     )
 
 
@@ -83,21 +83,23 @@ def _key(source: End, destination: End) -> bytes:
     return source.address.packed + destination.address.packed + ports
 
 
-def _sides(key: bytes) -> Iterator[bytes]:
-    """The key of the client's direction, of the server's, and so on."""
-    return itertools.cycle((key, reverse(key)))
+def _sent(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[tuple[bytes, bytes]]:
+    """The packets of all turns, each with the key of its direction."""
+    for key, turn in zip(itertools.cycle((client, reverse(client))), turns, strict=False):
+        for payload in turn:
+            yield key, payload
 
 
-def _datagrams(client: bytes, turns: tuple[bytes, ...]) -> Iterator[Packet]:
-    for key, payload in zip(_sides(client), turns, strict=False):
+def _datagrams(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    for key, payload in _sent(client, turns):
         yield Packet(UDP, key, payload, len(payload), 0, 0)
 
 
-def _segments(client: bytes, turns: tuple[bytes, ...]) -> Iterator[Packet]:
-    """A TCP connection from its SYN on (RFC 9293); each turn is one segment."""
+def _segments(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    """A TCP connection from its SYN on (RFC 9293)."""
     yield Packet(TCP, client, b"", 0, 0, SYN)
     yield Packet(TCP, reverse(client), b"", 0, 0, SYN | ACK)
     sequences = {client: 1, reverse(client): 1}
-    for key, payload in zip(_sides(client), turns, strict=False):
+    for key, payload in _sent(client, turns):
         yield Packet(TCP, key, payload, len(payload), sequences[key], ACK)
         sequences[key] += len(payload)

@@ -74,6 +74,7 @@ class Generator:
         self._guards: list[ast.expr] = []
 
     def truth(self, condition: syntax.Expression) -> ast.expr:
+        """What a condition comes to."""
         match condition:
             case syntax.And(operands=operands):
                 return ast.BoolOp(ast.And(), [self.truth(o) for o in operands])
@@ -237,31 +238,33 @@ class Generator:
         field = VOCABULARY[term.name]
         if term.name == "size":
             return ast.Call(ast.Name("len", ast.Load()), [_PAYLOAD], [])
-        self.terms_read.add(term.name)
-        call = ast.Call(
-            ast.Name(reader(term.name), ast.Load()),
-            [ast.Name("context", ast.Load()), *(self._value(a) for a in term.arguments)],
-            [],
-        )
+        call = self.call(term)
         if field.certain:
             return call
         return self._guarded(call, lambda v: ast.Compare(v, [ast.IsNot()], [_NONE]))
 
+    def call(self, term: syntax.Term) -> ast.expr:
+        """The call that reads a field; None where it is unknown."""
+        self.terms_read.add(term.name)
+        return ast.Call(
+            ast.Name(reader(term.name), ast.Load()),
+            [ast.Name("context", ast.Load()), *(self._value(a) for a in term.arguments)],
+            [],
+        )
+
     def _guarded(self, value: ast.expr, test: Callable[[ast.expr], ast.expr]) -> ast.expr:
         """Keep a value in a temporary and add a guard on it; gives the temporary."""
+        bind, kept = self.temporary(value)
+        # A tuple is always true: it only binds the name before the test.
+        self._guards.append(ast.BoolOp(ast.And(), [ast.Tuple([bind], ast.Load()), test(kept)]))
+        return kept
+
+    def temporary(self, value: ast.expr) -> tuple[ast.expr, ast.expr]:
+        """What computes a value and keeps it, and what gives it once more."""
         name = f"t{self._temporaries}"
         self._temporaries += 1
-        self._guards.append(
-            ast.BoolOp(
-                ast.And(),
-                [
-                    # A tuple is always true: it only binds the name before the test.
-                    ast.Tuple([ast.NamedExpr(ast.Name(name, ast.Store()), value)], ast.Load()),
-                    test(ast.Name(name, ast.Load())),
-                ],
-            )
-        )
-        return ast.Name(name, ast.Load())
+        bind = ast.NamedExpr(ast.Name(name, ast.Store()), value)
+        return bind, ast.Name(name, ast.Load())
 
 
 _ZERO, _NONE = ast.Constant(0), ast.Constant(None)

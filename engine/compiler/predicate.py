@@ -30,7 +30,7 @@ class Predicate:
 
     __slots__ = ("_code", "_name", "_objects", "_terms", "when")
 
-    when: Callable[[Context, Collection[int]], bool]
+    when: Callable[[Context, Collection[int]], Any]
 
     def __init__(
         self, name: str, code: CodeType, terms: Collection[str], objects: Mapping[str, Any]
@@ -39,7 +39,11 @@ class Predicate:
         self._name, self._code = name, code
         self._terms, self._objects = terms, objects
         readers = {reader(term): VOCABULARY[term].read for term in terms}
-        names = {"__builtins__": {"len": len, "sum": sum}, **readers, **objects}
+        names = {
+            "__builtins__": {"len": len, "sum": sum, "min": min},
+            **readers,
+            **objects,
+        }
         self.when = FunctionType(code, names, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,8 +85,11 @@ def compile_predicate(
     `ids` gives the database's id of each expression, `searches` what the condition looks for
     besides; `name` shows up in tracebacks.
     """
-    generator = Generator(patterns, ids, searches, lists or Lists({}))
-    body = generator.truth(condition)
+    return function_of(Generator(patterns, ids, searches, lists or Lists({})), name, condition)
+
+
+def function_of(generator: Generator, name: str, condition: syntax.Expression) -> Predicate:
+    """The function that returns what a generator makes of a condition."""
     function = ast.FunctionDef(
         name="when",
         args=ast.arguments(
@@ -92,9 +99,10 @@ def compile_predicate(
             kw_defaults=[],
             defaults=[],
         ),
-        body=[ast.Return(body)],
+        body=[ast.Return(generator.truth(condition))],
         decorator_list=[],
     )
     module = ast.fix_missing_locations(ast.Module([function], type_ignores=[]))
-    code = next(c for c in compile(module, f"<{name}>", "exec").co_consts if hasattr(c, "co_code"))
+    codes = compile(module, f"<{name}>", "exec").co_consts
+    code = next(c for c in codes if hasattr(c, "co_code"))
     return Predicate(name, code, frozenset(generator.terms_read), generator.objects)

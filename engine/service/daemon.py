@@ -56,7 +56,7 @@ class Daemon:
         """
         self._settings = settings
         self._reread = reread
-        self._built = _build(settings.signatures)
+        self._built = _build(settings)
         self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
         self._policy = Policy()
         self._started = time.time()
@@ -234,12 +234,12 @@ class Daemon:
             self._built = built
             self._workers.install(built, lambda: self._reloader.succeed(built.signatures))
             # What packets, interfaces and rules hang on stays until a restart.
-            names = ("signatures", "ban_duration", "cleanup_interval")
+            names = ("signatures", "detection_profile", "ban_duration", "cleanup_interval")
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
 
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, install)
+        self._reloader.start(settings.signatures, settings.detection_profile, install)
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -319,6 +319,7 @@ class Daemon:
             "signatures": {
                 "folder": str(self._settings.signatures),
                 "loaded": self._built.signatures,
+                "profile": self._settings.detection_profile,
                 "reloads": self._reloader.succeeded,
                 "failed_reloads": self._reloader.failed,
             },
@@ -339,8 +340,8 @@ def _address(request: dict[str, Any]) -> bytes:
         raise InputError(str(error)) from error
 
 
-def _build(directory: Path) -> Built:
-    build = Build(directory)
+def _build(settings: Settings) -> Built:
+    build = Build(settings.signatures, settings.detection_profile)
     try:
         return build.result()
     finally:
