@@ -26,7 +26,7 @@ from engine.language.ends import End, both_ends
 from engine.language.form import SignatureForm, Then
 from engine.language.parser import parse_condition, parse_patterns
 from engine.language.payload import Payloads
-from engine.language.yaml_nodes import documents, plain_values, span_of
+from engine.language.yaml_nodes import documents, key_span, node_at, plain_values, span_of
 
 # Of one file; what follows more mistakes is not read.
 MAX_MISTAKES = 100
@@ -170,28 +170,10 @@ class _Document:
             self._report("S005", "`tag` is missing: the action is to set it", span, hint)
 
     def _node(self, *path: str | int) -> yaml.Node:
-        """The node at a path of keys and indices, or the deepest that exists on the way."""
-        node = self._root
-        for step in path:
-            if isinstance(node, yaml.MappingNode):
-                below = [value for key, value in node.value if key.value == step]
-                if not below:
-                    return node
-                node = below[0]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-                node = node.value[step]
-        return node
+        return node_at(self._root, *path)
 
     def _key_span(self, *path: str | int) -> Span:
-        """Where the last key of a path is written."""
-        parent = self._node(*path[:-1])
-        if isinstance(parent, yaml.MappingNode):
-            for key, _ in parent.value:
-                if key.value == path[-1]:
-                    return span_of(key)
-            if parent.value:
-                return span_of(parent.value[0][0])
-        return span_of(parent)
+        return key_span(self._root, *path)
 
     def _report_problem(self, problem: Any) -> None:
         """Put one of pydantic's findings into our words."""

@@ -231,7 +231,7 @@ def _tells(node: syntax.Expression, written: str) -> bool:
     """Whether the value of a part is news; literals show themselves, variables do not."""
     if isinstance(node, syntax.Text | syntax.Number):
         return written[:1].isalpha() or written[:1] == "_"
-    return not isinstance(node, syntax.Member) and constant(node) is None
+    return not isinstance(node, syntax.Member | syntax.Known) and constant(node) is None
 
 
 def shown(value: Any, *, hexadecimal: bool = False) -> str:
