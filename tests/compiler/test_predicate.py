@@ -10,6 +10,7 @@ from engine.compiler.expression import placed
 from engine.compiler.normal import normalise
 from engine.compiler.predicate import compile_predicate, placed_patterns
 from engine.compiler.ruleset import RuleSet
+from engine.compiler.search import find_searches
 from engine.compiler.trigger import find_trigger
 from engine.fields import Context
 from engine.language.diagnostics import SignatureError, has_errors
@@ -123,11 +124,14 @@ def test_thousands_of_patterns_are_counted() -> None:
 
 
 def test_predicate_survives_pickling() -> None:
-    condition = written.normal("u8(0) in [1, 2] and src.ip in 10.0.0.0/8 and $a")
+    when = "u8(0) in [1, 2] and src.ip in 10.0.0.0/8 and $a or bencode.y imatches /^Q/"
+    condition = written.normal(when)
     patterns = written.patterns('$a = "A"')
     (expression,) = [placed(*p) for p in placed_patterns(condition, patterns)]
-    predicate = compile_predicate("x", condition, patterns, {expression: 7})
+    searches = find_searches(condition, patterns)
+    predicate = compile_predicate("x", condition, patterns, {expression: 7}, searches)
     restored = pickle.loads(pickle.dumps(predicate))
-    for payload, hits in ((b"\x01", [7]), (b"\x01", []), (b"\x03", [7])):
+    for payload, hits in ((b"\x01", [7]), (b"\x01", []), (b"\x03", [7]), (b"d1:y1:qe", [])):
         assert restored.when(context(payload), hits) == predicate.when(context(payload), hits)
     assert predicate.when(context(b"\x01"), [7])
+    assert predicate.when(context(b"d1:y1:qe"), [])
