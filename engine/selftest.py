@@ -44,13 +44,15 @@ def _payload_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest
     def tagged(host: bytes, name: str) -> bool:
         return (host, name) in tags
 
+    # Who has opened a connection is unknown where its beginning was not seen.
+    from_client = None if signature.inspect == "middle" else True
     context = Context(
         test.payload,
         source.address.packed,
         destination.address.packed,
         source.port,
         destination.port,
-        from_client=True,
+        from_client=from_client,
         tagged=tagged,
     )
     bank = ruleset.bank_of(signature)
@@ -64,7 +66,8 @@ def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -
     inspector = Inspector(RuleSet([alone], lists=ruleset.lists))
     for host, name in _tags(test):
         inspector.tags.set(host, name, expires_s=1)
-    packets = _segments if signature.transport == "tcp" else _datagrams
+    packets = _datagrams if signature.transport == "udp" else _segments
+    packets = _later_segments if signature.inspect == "middle" else packets
     return any(
         inspector.judge(packet, now_s=0).detections
         for packet in packets(_key(*test.ends), test.turns or ((test.payload,),))
@@ -98,7 +101,12 @@ def _datagrams(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[
 def _segments(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
     """A TCP connection from its SYN on (RFC 9293)."""
     yield Packet(TCP, client, b"", 0, 0, SYN)
-    yield Packet(TCP, reverse(client), b"", 0, 0, SYN | ACK)
+    yield Packet(TCP, reverse(client), b"", 0, 0, SYN | ACK, acknowledgement=1)
+    yield from _later_segments(client, turns)
+
+
+def _later_segments(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    """The segments after the handshake."""
     sequences = {client: 1, reverse(client): 1}
     for key, payload in _sent(client, turns):
         yield Packet(TCP, key, payload, len(payload), sequences[key], ACK)
