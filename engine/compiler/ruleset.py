@@ -73,14 +73,16 @@ class Bank:
     """
 
     def __init__(
-        self, plans: Sequence[Plan], lists: Lists, wrapping: HsExpression | None = None
+        self, plans: Sequence[Plan], lists: Lists, *, wrapping: HsExpression | None = None
     ) -> None:
-        """Compile. Raises ExpressionError; its positions count in `expressions(plans)`.
+        """Compile. `wrapping` is looked for as well, without a rule behind it.
 
-        `wrapping` is looked for as well, without a rule behind it: what it matches may hold
-        another buffer. So a clean packet pays nothing for the question.
+        What it matches may hold another buffer, so a clean packet pays nothing for the question.
+
+        Raises ExpressionError; its positions count in `expressions(plans)`.
         """
         expressions = self.expressions(plans)
+        self._expressions = len(expressions)
         if wrapping is not None:
             expressions.append(wrapping)
         ids = {expression: position for position, expression in enumerate(expressions)}
@@ -91,7 +93,7 @@ class Bank:
             signature, predicate = plan.signature, None
             clauses: tuple[Clause[int], ...] = ()
             if signature.inspect == "flow":
-                predicate = compile_outcome(signature.id, plan.condition, lists)
+                predicate = compile_outcome(signature.id, plan.condition, plan.searches, lists)
             elif plan.clauses is None:
                 predicate = compile_predicate(
                     signature.id, plan.condition, signature.patterns, ids, plan.searches, lists
@@ -115,8 +117,8 @@ class Bank:
         return list(distinct)
 
     def __len__(self) -> int:
-        """How many expressions it looks for."""
-        return len(self._triggered)
+        """How many expressions its rules look for."""
+        return self._expressions
 
     def candidates(self, hits: Sequence[int]) -> list[Rule]:
         """The rules to be asked about a buffer, given what its scan matched."""
@@ -262,7 +264,7 @@ def _bank(
 ) -> tuple[Bank, list[Diagnostic]]:
     """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists, wrapping), []
+        return Bank(plans, lists, wrapping=wrapping), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}

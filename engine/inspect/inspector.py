@@ -243,7 +243,7 @@ class Inspector:
             flow.turns = None
         # What a proxy is asked for is nothing that the two sides say to each other.
         skipped = stream.preface
-        turns = _turns(flow, self.ruleset.tcp_flow, stream.prefix[skipped : skipped + 1])
+        turns = _turns(flow, self.ruleset.tcp_flow, stream.prefix[skipped:])
         if turns is None:
             return judgement
         from_client = packet.key == flow.opener

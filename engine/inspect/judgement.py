@@ -81,7 +81,7 @@ class Judge:
     def follow(
         self, bank: Bank, turns: FollowedTurns, packet: Packet, flow: Flow, now_s: float
     ) -> Judgement:
-        """A flow's turns have grown: ask the rules that wait for them."""
+        """The turns of a flow have grown: ask the rules that wait for them."""
         context = self._context(b"", packet, flow, now_s)
         rules, turns.rules = bank.follow(turns.asked_by(bank), context)
         return self._detect(rules, packet, flow, now_s) if rules else ACCEPTED

@@ -135,7 +135,11 @@ class Daemon:
     def _make_workers(self) -> Workers:
         settings = self._settings
         start = Start(
-            settings.queue_num, settings.monitor_only, settings.fail_open, settings.log_level
+            settings.queue_num,
+            settings.workers > 1,
+            settings.monitor_only,
+            settings.fail_open,
+            settings.log_level,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(starts, self._selector, self._detected, lambda: self._bans.until_ns())
