@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "run":
             return _run(arguments)
         as_expected = run_demo(
-            select_cases(arguments.cases),
+            select_cases(arguments.cases.split(",") if arguments.cases else []),
             observe_s=arguments.observe,
             at_once=arguments.jobs,
             as_json=arguments.json,
@@ -120,14 +120,14 @@ def _list(*, as_json: bool) -> int:
         return 0
     for case in CASES.values():
         print(
-            f"{case.name:26} {case.discovery:13} IPv{case.family} {case.transport:4} "
+            f"{case.name:26} {case.discovery:13} IPv{case.family} {case.mode:9} "
             f"{case.downloader} from {case.seed}"
         )
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    (case,) = select_cases(arguments.case)
+    (case,) = select_cases([arguments.case])
     sides = [False] if arguments.without else [True] if arguments.blocked else [False, True]
     if arguments.pcap and len(sides) > 1:
         raise InputError("lab: --pcap holds one trial: add --without or --with")

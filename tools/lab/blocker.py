@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.lab.program import LabError, Program
-from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Topology
+from tools.lab.topology import Topology
 
 QUEUE_NUMBER = 0
 _READY_LINE = "btblocker is ready"
@@ -114,12 +114,12 @@ _COMMAND = [sys.executable, "-m", "engine.cli"]
 def run_blocker(
     topology: Topology,
     *options: str,
-    interfaces: Sequence[str] = (LAN_INTERFACE, WAN_INTERFACE),
+    interfaces: Sequence[str] = (),
     chain: str = "FORWARD",
 ) -> Iterator[Blocker]:
     """Run btblocker on the router while the block lasts; it is inspecting when this yields.
 
-    `options` are added to its command line. Raises LabError when it does not get ready, or
+    It watches the router's `interfaces`, or all. `options` are added to its command line. Raises LabError when it does not get ready, or
     does not end with exit code 0 on SIGTERM.
     """
     log = topology.folder / "detections.jsonl"
@@ -127,7 +127,7 @@ def run_blocker(
         topology.router,
         [
             *(*_COMMAND, "run", "--manage-rules"),
-            *("--interface", ",".join(interfaces)),
+            *("--interface", ",".join(interfaces or topology.interfaces)),
             *("--queue-num", str(QUEUE_NUMBER)),
             *("--chain", chain),
             *options,

@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.lab.clients.libtorrent import PYTHON, private_network_settings
 from tools.lab.clients.peer import random_port
 from tools.lab.program import Program
-from tools.lab.topology import Family, Topology
+from tools.lab.topology import Family, Line
 
 _DRIVER = Path(__file__).parent / "drivers" / "dht_swarm.py"
 _READY_TIMEOUT_S = 20.0
@@ -35,7 +35,7 @@ class Dht:
 
 
 def start_dht(
-    topology: Topology, family: Family, *, nodes: int = 12, built_in_names: bool = False
+    line: Line, family: Family, *, nodes: int = 12, built_in_names: bool = False
 ) -> Dht:
     """Start `nodes` DHT nodes, each with an address of its own; returns when they know each other.
 
@@ -43,8 +43,8 @@ def start_dht(
     that clients have built in. Raises LabError when the nodes are not ready in time.
     """
     port = _BUILT_IN_PORT if built_in_names else random_port()
-    addresses = topology.add_distant_addresses(nodes, family)
-    status_file = topology.folder / "dht.status.json"
+    addresses = line.add_distant_addresses(nodes, family)
+    status_file = line.folder / "dht.status.json"
     order = {
         "settings": private_network_settings(),
         "addresses": addresses,
@@ -52,10 +52,10 @@ def start_dht(
         "status_file": str(status_file),
     }
     if built_in_names:
-        topology.set_hosts(topology.client, dict.fromkeys(_BUILT_IN_NAMES, addresses[:3]))
-    order_file = topology.folder / "dht.order.json"
+        line.topology.set_hosts(line.client, dict.fromkeys(_BUILT_IN_NAMES, addresses[:3]))
+    order_file = line.folder / "dht.order.json"
     order_file.write_text(json.dumps(order))
-    program = topology.spawn(topology.server, [PYTHON, str(_DRIVER), str(order_file)], name="dht")
+    program = line.spawn(line.server, [PYTHON, str(_DRIVER), str(order_file)], name="dht")
     dht = Dht(program, tuple((address, port) for address in addresses[:3]), status_file)
     program.wait_for(lambda: dht.status().get("nodes", 0) >= nodes // 2, _READY_TIMEOUT_S)
     return dht

@@ -6,25 +6,20 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tools.lab.blocker import Blocker, BlockerReport, Detection, run_blocker
 from tools.lab.cases import Case
-from tools.lab.clients import CLIENTS
-from tools.lab.clients.peer import Peer, PeerSettings, random_port
-from tools.lab.dht import Dht, start_dht
-from tools.lab.program import wait_until
+from tools.lab.clients.peer import Peer
+from tools.lab.swarm import start_swarm
 from tools.lab.topology import LAN_INTERFACE, Topology
-from tools.lab.torrent import make_torrent
-from tools.lab.trackers import Scheme, announce_url, start_tracker
 
 DEFAULT_SIZE_B = 2 * 1024 * 1024
-_TRACKER_SCHEMES: dict[str, Scheme] = {"http-tracker": "http", "udp-tracker": "udp"}
-_SEED_TIMEOUT_S = 30.0
 _TCPDUMP_TIMEOUT_S = 10.0
 _POLL_S = 0.1
+_LEARNED = ("tracker_peers", "dht_peers", "dht_nodes", "neighbours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +94,7 @@ class Trial:
             finally:
                 if self.logs:
                     self.logs.mkdir(parents=True, exist_ok=True)
-                    for log in topology.folder.glob("*.log"):
+                    for log in topology.folder.rglob("*.log"):
                         shutil.copy(log, self.logs)
 
     def _run(self, topology: Topology) -> Outcome:
@@ -109,7 +104,7 @@ class Trial:
             blocker: Blocker | None = None
             if self.blocked:
                 blocker = stack.enter_context(run_blocker(topology))
-            downloader = _start_swarm(topology, self.case, self.size)
+            downloader = start_swarm(topology.lines[0], self.case, self.size)
             started = time.monotonic()
             while (elapsed := time.monotonic() - started) < self.limit_s:
                 downloader.program.require_alive()
@@ -129,69 +124,11 @@ class Trial:
             )
 
 
-def _start_swarm(topology: Topology, case: Case, size: int) -> Peer:
-    """Start tracker or DHT, the seed, and when that is found there, the downloader."""
-    tracker_port, seed_port, port = random_port(), random_port(), random_port()
-    scheme = _TRACKER_SCHEMES.get(case.discovery)
-    trackers = [announce_url(scheme, case.family, tracker_port)] if scheme else []
-    torrent = make_torrent(topology.folder, size, trackers)
-    dht: Dht | None = None
-    if scheme:
-        start_tracker(topology, scheme, case.family, tracker_port, torrent.info_hash)
-    elif case.discovery == "dht":
-        dht = start_dht(topology, case.family, built_in_names=case.downloader == "transmission")
-    arrivals = topology.folder / "arrivals"
-    arrivals.mkdir()
-    common = PeerSettings(
-        torrent=torrent,
-        folder=arrivals,
-        family=case.family,
-        address=topology.client_address(case.family),
-        port=port,
-        transport=case.transport,
-        encryption=case.encryption,
-        dht=dht is not None,
-        dht_routers=dht.routers if dht else (),
-    )
-    seed_address = topology.server_address(case.family)
-    seed_settings = replace(
-        common,
-        seed=True,
-        folder=torrent.folder,
-        address=seed_address,
-        port=seed_port,
-        dial=((common.address, port),) if case.discovery == "dialled" else (),
-    )
-    seed = CLIENTS[case.seed](topology, topology.server, seed_settings, "seed")
-    _wait_for_seed(seed, dht)
-    dial = ((seed_address, seed_port),) if case.discovery == "dial" else ()
-    return CLIENTS[case.downloader](
-        topology, topology.client, replace(common, dial=dial), "downloader"
-    )
-
-
-def _wait_for_seed(seed: Peer, dht: Dht | None) -> None:
-    """Return when the seed can be reached, and found where it announces itself."""
-    if seed.status_file is None:
-        port = seed.settings.port
-        seed.program.wait_for(lambda: seed.program.listens("tcp", port), _SEED_TIMEOUT_S)
-        return
-
-    def announced() -> bool:
-        status = seed.status()
-        tracked = not seed.settings.torrent.trackers or status.get("tracker_replies")
-        return bool(status.get("seeding") and tracked)
-
-    seed.program.wait_for(announced, _SEED_TIMEOUT_S)
-    if dht:
-        wait_until(lambda: bool(dht.status().get("announces")), _SEED_TIMEOUT_S, "seed in the DHT")
-
-
 def _learned(downloader: Peer) -> int | None:
     if downloader.status_file is None:
         return None
     status = downloader.status()
-    return sum(status.get(key, 0) for key in ("tracker_peers", "dht_peers", "dht_nodes"))
+    return sum(status.get(key, 0) for key in _LEARNED)
 
 
 @contextlib.contextmanager
