@@ -14,16 +14,22 @@ from tools.lab.topology import Family, Line
 _DRIVER = Path(__file__).parent / "drivers" / "dht_swarm.py"
 _READY_TIMEOUT_S = 20.0
 # Where clients that cannot be told find their first nodes.
-_BUILT_IN_NAMES = ("dht.transmissionbt.com", "router.bittorrent.com", "router.utorrent.com")
+_BUILT_IN_NAMES = (
+    "dht.aelitis.com",
+    "dht.libtorrent.org",
+    "dht.transmissionbt.com",
+    "router.bittorrent.com",
+    "router.utorrent.com",
+)
 _BUILT_IN_PORT = 6881
 
 
 @dataclass(frozen=True, slots=True)
 class Dht:
-    """A running DHT; `routers` are nodes to bootstrap from."""
+    """A running DHT; `nodes` are all there are, to begin with."""
 
     program: Program
-    routers: tuple[tuple[str, int], ...]
+    nodes: tuple[tuple[str, int], ...]
     status_file: Path
 
     def status(self) -> dict[str, int]:
@@ -56,6 +62,6 @@ def start_dht(
     order_file = line.folder / "dht.order.json"
     order_file.write_text(json.dumps(order))
     program = line.spawn(line.server, [PYTHON, str(_DRIVER), str(order_file)], name="dht")
-    dht = Dht(program, tuple((address, port) for address in addresses[:3]), status_file)
+    dht = Dht(program, tuple((address, port) for address in addresses), status_file)
     program.wait_for(lambda: dht.status().get("nodes", 0) >= nodes // 2, _READY_TIMEOUT_S)
     return dht

@@ -62,7 +62,7 @@ def start_swarm(line: Line, case: Case, size: int) -> Peer:
         encryption=case.encryption,
         magnet=case.magnet,
         dht=dht is not None,
-        dht_routers=dht.routers if dht else (),
+        dht_nodes=dht.nodes if dht else (),
         pex=discovery == "pex",
         lsd=discovery == "lsd",
         dial=((server, seed_port),) if discovery == "dial" else (),

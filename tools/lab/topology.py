@@ -262,6 +262,8 @@ class Topology:
         settings = {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0, **settings}
         script = "; ".join(f"echo {value} > /proc/sys/net/{key}" for key, value in settings.items())
         where.run(["sh", "-ec", script])
+        # The machine's own resolver is out of reach here: names fail at once, not after 5 s.
+        self.set_file(where, "resolv.conf", "nameserver 127.0.0.1\n")
 
     def _build_line(self, line: Line) -> None:
         line.folder.mkdir()

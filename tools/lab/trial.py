@@ -133,7 +133,7 @@ def _learned(downloader: Peer) -> int | None:
 
 @contextlib.contextmanager
 def _capture(topology: Topology, pcap: Path) -> Iterator[None]:
-    argv = ["tcpdump", "-i", LAN_INTERFACE, "-n", "-U", "-s", "0", "-Z", "root", "-w", str(pcap)]
+    argv = ["tcpdump", "-i", LAN_INTERFACE, "-n", "-U", "-s", "0", "-B", "16384", "-Z", "root", "-w", str(pcap)]
     tcpdump = topology.spawn(topology.router, argv, name="tcpdump")
     tcpdump.wait_for(lambda: "listening on" in tcpdump.log.read_text(), _TCPDUMP_TIMEOUT_S)
     yield

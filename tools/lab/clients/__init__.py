@@ -28,7 +28,7 @@ class Client:
 CLIENTS: dict[str, Client] = {
     "libtorrent": Client(libtorrent.start),
     # It looks every 10 s whom to ask, and first about 13 s after its start.
-    "transmission": Client(transmission.start, first_request_s=13.0, asks_built_in_routers=True),
+    "transmission": Client(transmission.start, first_request_s=13.0),
     "aria2": Client(aria2.start),
     "qbittorrent": Client(qbittorrent.start, first_request_s=3.0, asks_built_in_routers=True),
     "rtorrent": Client(rtorrent.start, first_request_s=3.0),

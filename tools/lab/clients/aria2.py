@@ -49,9 +49,9 @@ def _options(settings: PeerSettings, dht_file: str) -> list[str]:
         options["dht-listen-port"] = settings.port
     if dht and settings.family == 6:
         options["dht-listen-addr6"] = settings.address
-    if settings.dht_routers:
+    if settings.dht_nodes:
         entry = "dht-entry-point" if settings.family == 4 else "dht-entry-point6"
-        options[entry] = endpoint(*settings.dht_routers[0])
+        options[entry] = endpoint(*settings.dht_nodes[0])
     return [f"--{key}={_text(value)}" for key, value in options.items()]
 
 

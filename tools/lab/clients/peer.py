@@ -40,7 +40,7 @@ class PeerSettings:
     """MSE/PE. off: never offered nor accepted; allowed: both ways; handshake: nothing else,
     but the payload in plaintext; required: nothing else, and the payload in RC4."""
     dht: bool = False
-    dht_routers: tuple[tuple[str, int], ...] = ()
+    dht_nodes: tuple[tuple[str, int], ...] = ()
     lsd: bool = False
     pex: bool = False
     dial: tuple[tuple[str, int], ...] = ()

@@ -48,7 +48,12 @@ def write_profile(
         "BitTorrent": {f"Session\\{key}": value for key, value in session.items()},
         "LegalNotice": {"Accepted": True},
         "Network": {"PortForwardingEnabled": False},
-        "Preferences": {"WebUI\\Enabled": False, **(preferences or {})},
+        "Preferences": {
+            "WebUI\\Enabled": False,
+            # Else it fetches a table of countries from the Internet.
+            "Connection\\ResolvePeerCountries": False,
+            **(preferences or {}),
+        },
     }
     settings.write_text(
         "\n".join(

@@ -44,14 +44,15 @@ def _commands(settings: PeerSettings, home: str) -> list[str]:
         "network.port_random.set = no",
         f"protocol.encryption.set = {_ENCRYPTION[settings.encryption]}",
         f"protocol.pex.set = {'yes' if settings.pex else 'no'}",
-        f"dht.mode.set = {'on' if settings.dht else 'disable'}",
+        # Where the DHT is disabled, and not just off, a torrent without trackers is refused.
+        f"dht.mode.set = {'on' if settings.dht else 'off'}",
         f"dht.port.set = {settings.port}",
         # What is on disk is the evidence.
         "system.file.allocate.set = 0",
     ]
     commands += [
         f'schedule2 = dht_{number}, 1, 5, "dht.add_node={address}:{port}"'
-        for number, (address, port) in enumerate(settings.dht_routers)
+        for number, (address, port) in enumerate(settings.dht_nodes)
     ]
     commands.append(f'schedule2 = torrent, 0, 0, "load.start={settings.source}"')
     return commands

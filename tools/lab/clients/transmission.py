@@ -7,7 +7,9 @@ no TCP. It announces and connects within seconds, but asks no peer for data in i
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from ipaddress import ip_address
 
 from tools.lab.clients.peer import Peer, PeerSettings
 from tools.lab.namespace import Namespace
@@ -29,6 +31,8 @@ def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Pe
     watched = home / "watched"
     watched.mkdir(parents=True)
     (home / "settings.json").write_text(json.dumps(_settings(settings, str(watched))))
+    if settings.dht_nodes:
+        (home / "dht.dat").write_bytes(_known_nodes(settings))
     if not settings.magnet:
         # With a ready resume file there would be no need to look at the payload; without
         # one it is hashed at the start, which takes a moment only.
@@ -39,6 +43,16 @@ def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Pe
         program.wait_for(lambda: program.listens("tcp", _RPC_PORT), _RPC_TIMEOUT_S)
         where.run(["transmission-remote", "--add", settings.source])
     return Peer(program, settings)
+
+
+def _known_nodes(settings: PeerSettings) -> bytes:
+    """The nodes that it knew when it last ended, as it keeps them (tr-dht.c)."""
+    compact = b"".join(
+        ip_address(address).packed + port.to_bytes(2, "big")
+        for address, port in settings.dht_nodes
+    )
+    key = b"5:nodes" if settings.family == 4 else b"6:nodes6"
+    return b"d2:id20:%b%b%d:%be" % (os.urandom(20), key, len(compact), compact)
 
 
 def _settings(settings: PeerSettings, watched: str) -> dict[str, object]:
