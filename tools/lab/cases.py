@@ -18,7 +18,16 @@ from tools.lab.topology import Family
 from tools.lab.torrent import Version
 
 Discovery = Literal[
-    "dial", "dialled", "http-tracker", "udp-tracker", "dht", "pex", "lsd", "web-seed", "http-seed"
+    "dial",
+    "dialled",
+    "told",
+    "http-tracker",
+    "udp-tracker",
+    "dht",
+    "pex",
+    "lsd",
+    "web-seed",
+    "http-seed",
 ]
 
 
@@ -49,7 +58,8 @@ class Case:
     mode: str
     """Of MODES, for both sides."""
     discovery: Discovery
-    """dial: the downloader calls the seed; dialled: the seed calls it; else it has to ask."""
+    """dial: the downloader calls the seed; dialled: the seed calls it; told: something that
+    the blocker cannot see names the seed; else the downloader has to ask."""
     family: Family
     magnet: bool = False
     version: Version = "1"
@@ -118,7 +128,7 @@ CASES: dict[str, Case] = _registry(
         Case("libtorrent", "mse", "dial", 4, seed_port=22),
         # Metadata from peers (BEP 9), and the second version of torrents (BEP 52).
         Case("libtorrent", "tcp", "dial", 4, magnet=True),
-        Case("libtorrent", "mse", "dial", 4, magnet=True),
+        Case("libtorrent", "utp-mse", "dial", 4, magnet=True),
         Case("libtorrent", "tcp", "dial", 4, version="2"),
         Case("libtorrent", "utp", "dial", 6, version="hybrid"),
         Case("libtorrent", "mse", "dial", 4, magnet=True, version="2"),
@@ -133,47 +143,59 @@ CASES: dict[str, Case] = _registry(
         Case("libtorrent", "tcp", "lsd", 4),
         Case("libtorrent", "tcp", "web-seed", 4),
         Case("libtorrent", "tcp", "http-seed", 4),
-        # The other clients, each with what it can do.
-        Case("transmission", "tcp", "dialled", 4),
-        Case("transmission", "utp", "http-tracker", 4),
-        Case("transmission", "mse", "http-tracker", 4),
-        Case("transmission", "utp-mse", "udp-tracker", 4),
-        Case("transmission", "any", "http-tracker", 4),
-        Case("transmission", "utp-mse", "dialled", 6),
-        Case("transmission", "tcp", "dht", 4),
-        Case("transmission", "mse", "dht", 6),
-        Case("transmission", "tcp", "http-tracker", 4, magnet=True),
+        # The other clients: calling in each mode they have, being called, and searching.
+        Case("transmission", "tcp", "told", 4),
+        Case("transmission", "utp", "told", 4),
+        Case("transmission", "mse", "told", 4),
+        Case("transmission", "utp-mse", "told", 6),
+        Case("transmission", "any", "told", 4),
+        Case("transmission", "mse", "dialled", 4),
+        Case("transmission", "any", "http-tracker", 4, magnet=True),
+        Case("transmission", "any", "udp-tracker", 4),
+        Case("transmission", "any", "dht", 6),
         Case("transmission", "tcp", "pex", 4),
         Case("transmission", "tcp", "lsd", 4),
         Case("transmission", "tcp", "web-seed", 4),
-        Case("aria2", "tcp", "http-tracker", 4),
-        Case("aria2", "tcp", "dialled", 6),
-        Case("aria2", "mse", "http-tracker", 4),
-        Case("aria2", "mse-plain", "http-tracker", 4),
+        Case("aria2", "tcp", "told", 6),
+        Case("aria2", "mse", "told", 4),
+        Case("aria2", "mse-plain", "told", 4),
+        Case("aria2", "any", "told", 4, magnet=True),
+        Case("aria2", "tcp", "dialled", 4),
+        Case("aria2", "any", "http-tracker", 4),
         Case("aria2", "any", "udp-tracker", 4),
-        Case("aria2", "any", "dht", 4, magnet=True),
+        Case("aria2", "any", "dht", 4),
         Case("aria2", "tcp", "pex", 4),
         Case("aria2", "tcp", "lsd", 4),
-        Case("qbittorrent", "tcp", "http-tracker", 4),
-        Case("qbittorrent", "utp", "udp-tracker", 4),
-        Case("qbittorrent", "mse", "http-tracker", 4),
+        Case("qbittorrent", "tcp", "told", 4),
+        Case("qbittorrent", "utp", "told", 6),
+        Case("qbittorrent", "mse", "told", 4),
+        Case("qbittorrent", "utp-mse", "told", 4),
+        Case("qbittorrent", "any", "told", 4, version="hybrid"),
         Case("qbittorrent", "utp-mse", "dialled", 6),
+        Case("qbittorrent", "any", "http-tracker", 4, version="2"),
+        Case("qbittorrent", "any", "udp-tracker", 6),
         Case("qbittorrent", "any", "dht", 4, magnet=True),
-        Case("qbittorrent", "any", "http-tracker", 4, version="hybrid"),
         Case("qbittorrent", "tcp", "pex", 4),
         Case("qbittorrent", "tcp", "lsd", 4),
         Case("qbittorrent", "tcp", "web-seed", 4),
-        Case("rtorrent", "tcp", "http-tracker", 4),
-        Case("rtorrent", "mse", "http-tracker", 4),
-        Case("rtorrent", "mse-plain", "dialled", 4),
+        Case("rtorrent", "tcp", "told", 4),
+        Case("rtorrent", "mse", "told", 4),
+        Case("rtorrent", "mse-plain", "told", 4),
+        Case("rtorrent", "any", "told", 4, magnet=True),
+        Case("rtorrent", "mse", "dialled", 4),
+        Case("rtorrent", "any", "http-tracker", 4),
         Case("rtorrent", "any", "udp-tracker", 4),
-        Case("rtorrent", "any", "dht", 4, magnet=True),
+        Case("rtorrent", "any", "dht", 4),
         Case("rtorrent", "tcp", "pex", 4),
-        # Where the seed speaks first, or answers in its own way.
+        # Other seeds, which answer in their own way.
         Case("libtorrent", "mse", "dial", 4, seed="transmission"),
         Case("libtorrent", "mse", "dial", 4, seed="aria2"),
         Case("libtorrent", "mse", "dial", 4, seed="rtorrent"),
         Case("libtorrent", "utp-mse", "dial", 4, seed="qbittorrent"),
+        Case("transmission", "mse", "told", 4, seed="aria2"),
+        Case("transmission", "utp-mse", "told", 4, seed="transmission"),
+        Case("aria2", "mse", "told", 4, seed="transmission"),
+        Case("rtorrent", "mse", "told", 4, seed="transmission"),
     ]
 )
 

@@ -14,7 +14,7 @@ from tools.lab.namespace import Namespace
 from tools.lab.program import wait_until
 from tools.lab.topology import Line, endpoint
 from tools.lab.torrent import Sources, make_torrent
-from tools.lab.trackers import Scheme, announce_url, start_tracker
+from tools.lab.trackers import Scheme, announce_url, start_unseen_tracker, start_tracker
 from tools.lab.webseeds import HTTP_SEED_PATH, start_http_seed, start_web_seed
 
 _TRACKER_SCHEMES: dict[str, Scheme] = {"http-tracker": "http", "udp-tracker": "udp"}
@@ -37,7 +37,7 @@ def start_swarm(line: Line, case: Case, size: int) -> Peer:
         line.folder,
         size,
         Sources(
-            trackers=(announce_url(scheme, server, service_port),) if scheme else (),
+            trackers=_announce_urls(case, line, service_port),
             web_seed=web if discovery == "web-seed" else "",
             http_seed=f"{web}{HTTP_SEED_PATH}" if discovery == "http-seed" else "",
         ),
@@ -46,6 +46,8 @@ def start_swarm(line: Line, case: Case, size: int) -> Peer:
     dht: Dht | None = None
     if scheme:
         start_tracker(line, scheme, family, service_port, torrent.info_hashes)
+    elif discovery == "told":
+        start_unseen_tracker(line, client, service_port, (server, seed_port))
     elif discovery == "dht":
         dht = start_dht(line, family, built_in_names=CLIENTS[case.downloader].asks_built_in_routers)
     elif discovery == "lsd":
@@ -82,10 +84,18 @@ def start_swarm(line: Line, case: Case, size: int) -> Peer:
     elif discovery == "http-seed":
         start_http_seed(line, torrent, server, service_port)
     else:
-        _wait_for_seed(_start(line, line.server, seed, case.seed, "seed"), dht)
+        peer = _start(line, line.server, seed, case.seed, "seed")
+        _wait_for_seed(peer, dht, announces=scheme is not None)
     if discovery == "pex":
         _start_acquaintance(line, downloader, seed)
     return _start(line, line.client, downloader, case.downloader, "downloader")
+
+
+def _announce_urls(case: Case, line: Line, port: int) -> tuple[str, ...]:
+    if case.discovery == "told":
+        return (announce_url("http", line.client_address(case.family), port),)
+    scheme = _TRACKER_SCHEMES.get(case.discovery)
+    return (announce_url(scheme, line.server_address(case.family), port),) if scheme else ()
 
 
 def _start(line: Line, where: Namespace, settings: PeerSettings, client: str, name: str) -> Peer:
@@ -106,7 +116,7 @@ def _start_acquaintance(line: Line, downloader: PeerSettings, seed: PeerSettings
     _start(line, line.server, settings, "libtorrent", "acquaintance")
 
 
-def _wait_for_seed(seed: Peer, dht: Dht | None) -> None:
+def _wait_for_seed(seed: Peer, dht: Dht | None, *, announces: bool) -> None:
     """Return when the seed can be reached, and found where it announces itself."""
     if seed.status_file is None:
         protocol: Literal["tcp", "udp"] = "udp" if seed.settings.transport == "utp" else "tcp"
@@ -116,8 +126,7 @@ def _wait_for_seed(seed: Peer, dht: Dht | None) -> None:
 
     def announced() -> bool:
         status = seed.status()
-        tracked = not seed.settings.torrent.trackers or status.get("tracker_replies")
-        return bool(status.get("seeding") and tracked)
+        return bool(status.get("seeding") and (status.get("tracker_replies") or not announces))
 
     seed.program.wait_for(announced, _SEED_TIMEOUT_S)
     if dht:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tools.lab.clients.peer import Peer, PeerSettings
 from tools.lab.namespace import Namespace
-from tools.lab.topology import HOST_INTERFACE, Line
+from tools.lab.topology import Line
 
 _TRANSPORT = {"both": "Both", "tcp": "TCP", "utp": "UTP"}
 _ENCRYPTION = {"allowed": 0, "required": 1, "off": 2}
@@ -28,8 +28,6 @@ def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Pe
             "LSDEnabled": settings.lsd,
             "PeXEnabled": settings.pex,
             "Port": settings.port,
-            "Interface": HOST_INTERFACE,
-            "InterfaceName": HOST_INTERFACE,
             "InterfaceAddress": settings.address,
         },
     )
