@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams, tcp_exchange
+from tools.lab.addresses import Family
 from tools.lab.blocker import Blocker, run_blocker
 from tools.lab.program import wait_until
-from tools.lab.topology import Family, Topology
+from tools.lab.topology import Topology
 
 pytestmark = pytest.mark.lab
 

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from typing import Literal
 
 from engine.errors import InputError
+from tools.lab.addresses import Family
 from tools.lab.clients import CLIENTS
 from tools.lab.clients.peer import Encryption, Transport
-from tools.lab.topology import Family
 from tools.lab.torrent import Version
 
 Discovery = Literal[
@@ -200,11 +200,34 @@ CASES: dict[str, Case] = _registry(
 )
 
 
+DEMO_CASES = (
+    "libtorrent-tcp-dial4",
+    "libtorrent-utp-dial6",
+    "libtorrent-mse-dial4",
+    "libtorrent-utp-mse-dial4",
+    "libtorrent-any-dial6",
+    "libtorrent-tcp-dial4-port443",
+    "libtorrent-tcp-udp-tracker6",
+    "libtorrent-mse-pex4",
+    "libtorrent-tcp-lsd4",
+    "libtorrent-tcp-http-seed4",
+    "transmission-any-told4",
+    "transmission-mse-told4",
+    "transmission-any-http-tracker4-magnet",
+    "aria2-mse-told4",
+    "aria2-any-http-tracker4",
+    "qbittorrent-any-told4-hybrid",
+    "qbittorrent-any-dht4-magnet",
+    "rtorrent-mse-told4",
+)
+"""At least one of each kind."""
+
+
 def select_cases(names: Sequence[str]) -> list[Case]:
-    """The cases of these names, or all for none; raises InputError for an unknown name."""
+    """The cases of these names; raises InputError for an unknown one."""
     for name in names:
         if name not in CASES:
             near = get_close_matches(name, CASES, 3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "`list` shows them all"
             raise InputError(f"lab: no case {name}; {hint}")
-    return [CASES[name] for name in names] or list(CASES.values())
+    return [CASES[name] for name in names]

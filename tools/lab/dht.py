@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.lab.addresses import Family
 from tools.lab.clients.libtorrent import PYTHON, private_network_settings
 from tools.lab.clients.peer import random_port
 from tools.lab.program import Program
-from tools.lab.topology import Family, Line
+from tools.lab.topology import Line
 
 _DRIVER = Path(__file__).parent / "drivers" / "dht_swarm.py"
 _READY_TIMEOUT_S = 20.0
@@ -40,9 +41,7 @@ class Dht:
         return status
 
 
-def start_dht(
-    line: Line, family: Family, *, nodes: int = 12, built_in_names: bool = False
-) -> Dht:
+def start_dht(line: Line, family: Family, *, nodes: int = 12, built_in_names: bool = False) -> Dht:
     """Start `nodes` DHT nodes, each with an address of its own; returns when they know each other.
 
     With `built_in_names` the first of them answer, in the client's namespace, to the names

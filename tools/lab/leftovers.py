@@ -37,9 +37,7 @@ def make_folder() -> Path:
 def remove_namespace(name: str) -> None:
     """Remove a namespace, if it is there, with its files in /etc/netns."""
     if (_NAMESPACES / name).exists():
-        subprocess.run(
-            ["ip", "netns", "delete", name], timeout=_COMMAND_TIMEOUT_S, check=True
-        )
+        subprocess.run(["ip", "netns", "delete", name], timeout=_COMMAND_TIMEOUT_S, check=True)
     shutil.rmtree(_NETNS_FILES / name, ignore_errors=True)
     with contextlib.suppress(OSError):  # other labs may have theirs there
         _NETNS_FILES.rmdir()

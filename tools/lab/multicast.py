@@ -16,6 +16,7 @@ _DRIVER = Path(__file__).parent / "drivers" / "multicast_router.py"
 _LSD_GROUP = "239.192.152.143"
 _COMMON_PREFIX_BITS = 16
 _TTL = 8
+_FIRST_TABLE = 100
 _READY_TIMEOUT_S = 10.0
 
 
@@ -25,7 +26,7 @@ def join_networks(line: Line) -> None:
         (line.client, line.client_address(4), line.lan_interface),
         (line.server, line.server_address(4), line.wan_interface),
     )
-    for (host, address, interface), gateway in zip(sides, line.gateways(4), strict=True):
+    for (host, address, interface), gateway in zip(sides, line.addresses.gateways(4), strict=True):
         commands = [
             # Clients take nobody's word who is not in their own network.
             f"ip addr flush dev {HOST_INTERFACE}",
@@ -37,7 +38,11 @@ def join_networks(line: Line) -> None:
     # Transmission and aria2 announce themselves with a TTL of 1.
     rule = ["-d", _LSD_GROUP, "-j", "TTL", "--ttl-set", str(_TTL)]
     line.router.run(["iptables", "-t", "mangle", "-A", "PREROUTING", *rule])
-    argv = [PYTHON, str(_DRIVER), _LSD_GROUP]
+    # A table of routes for each line: one belongs to one process.
+    table = str(_FIRST_TABLE + line.number)
+    for _, _, interface in sides:
+        line.router.run(["ip", "mrule", "add", "iif", interface, "lookup", table])
+    argv = [PYTHON, str(_DRIVER), table, _LSD_GROUP]
     argv += [word for _, address, interface in sides for word in (interface, address)]
     program = line.spawn(line.router, argv, name="multicast")
     program.wait_for(lambda: "routing" in program.log.read_text(), _READY_TIMEOUT_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from tools.lab.addresses import endpoint
 from tools.lab.cases import Case
 from tools.lab.clients import CLIENTS
 from tools.lab.clients.peer import Peer, PeerSettings, random_port
@@ -12,9 +13,9 @@ from tools.lab.dht import Dht, start_dht
 from tools.lab.multicast import join_networks
 from tools.lab.namespace import Namespace
 from tools.lab.program import wait_until
-from tools.lab.topology import Line, endpoint
+from tools.lab.topology import Line
 from tools.lab.torrent import Sources, make_torrent
-from tools.lab.trackers import Scheme, announce_url, start_unseen_tracker, start_tracker
+from tools.lab.trackers import Scheme, announce_url, start_tracker, start_unseen_tracker
 from tools.lab.webseeds import HTTP_SEED_PATH, start_http_seed, start_web_seed
 
 _TRACKER_SCHEMES: dict[str, Scheme] = {"http-tracker": "http", "udp-tracker": "udp"}

@@ -14,42 +14,26 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Literal
+from types import TracebackType
 
 from engine.errors import UnavailableError
+from tools.lab.addresses import Family, LineAddresses, with_prefix
+from tools.lab.interrupts import interrupts_held
 from tools.lab.leftovers import make_folder, remove_namespace, unique_name
 from tools.lab.namespace import Namespace
-from tools.lab.program import LabError, Program
-
-Family = Literal[4, 6]
+from tools.lab.program import STOP_TIMEOUT_S, LabError, Program
 
 LAN_INTERFACE = "lan"
 WAN_INTERFACE = "wan"
 HOST_INTERFACE = "eth0"
 
-# Networks of 256 each: two for every line; and behind every server one address of each.
-_NETWORK: dict[Family, str] = {4: "10.77.{}.", 6: "2001:db8:77:{:x}::"}
-_DISTANT: dict[Family, tuple[str, str]] = {
-    4: ("10.{}.0.0/16", "10.{}.{}.1"),
-    6: ("2001:db8:{}::/48", "2001:db8:{}:{:x}::1"),
-}
-_FIRST_DISTANT = 78
-_PREFIX_BITS: dict[Family, int] = {4: 24, 6: 64}
-
+_FAMILIES: tuple[Family, ...] = (4, 6)
 _COMMAND_TIMEOUT_S = 10.0
-
-
-def endpoint(address: str, port: int) -> str:
-    """`ip:port`, with an IPv6 address in brackets (RFC 3986)."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +43,8 @@ class Line:
     topology: Topology
     number: int
     """From 1 on."""
+    families: tuple[Family, ...]
+    """In which it has addresses."""
     client: Namespace
     server: Namespace
 
@@ -81,23 +67,15 @@ class Line:
         """The router's, towards the server."""
         return WAN_INTERFACE if self.number == 1 else f"{WAN_INTERFACE}{self.number}"
 
+    @property
+    def addresses(self) -> LineAddresses:
+        return LineAddresses(self.number)
+
     def client_address(self, family: Family) -> str:
-        return f"{self._network(family, 0)}2"
+        return self.addresses.client(family)
 
     def server_address(self, family: Family) -> str:
-        return f"{self._network(family, 1)}2"
-
-    def gateways(self, family: Family) -> tuple[str, str]:
-        """The router's addresses, inner and outer."""
-        return f"{self._network(family, 0)}1", f"{self._network(family, 1)}1"
-
-    def owns(self, address: str) -> bool:
-        """Whether an address is one of this line's hosts'."""
-        parsed = ip_address(address)
-        family: Family = 4 if parsed.version == 4 else 6
-        distant = ip_network(_DISTANT[family][0].format(_FIRST_DISTANT + self.number - 1))
-        ours = (self.client_address(family), self.server_address(family))
-        return address in ours or parsed in distant
+        return self.addresses.server(family)
 
     def spawn(
         self,
@@ -114,17 +92,12 @@ class Line:
 
     def add_distant_addresses(self, count: int, family: Family) -> list[str]:
         """Give the server `count` more addresses, each of a network of its own; call it once."""
-        network, stem = _DISTANT[family]
-        number = _FIRST_DISTANT + self.number - 1
-        addresses = [stem.format(number, index) for index in range(1, count + 1)]
+        addresses = [self.addresses.distant(family, index) for index in range(1, count + 1)]
         # On the interface with the default route: a client may think other ones lead nowhere.
         _ip(self.server.name, [_address(each, family, HOST_INTERFACE) for each in addresses])
         route = f"via {self.server_address(family)} dev {self.wan_interface}"
-        _ip(self.router.name, [f"route add {network.format(number)} {route}"])
+        _ip(self.router.name, [f"route add {self.addresses.distant_network(family)} {route}"])
         return addresses
-
-    def _network(self, family: Family, side: Literal[0, 1]) -> str:
-        return _NETWORK[family].format(2 * self.number - 1 + side)
 
 
 class Topology:
@@ -133,22 +106,24 @@ class Topology:
     A context manager: on exit, whatever the reason, every program started here is ended and
     every namespace, file and folder made here is removed.
 
-    `families` limits the addresses, so that a test of one family cannot pass by the other.
+    `lines` are the address families of each line, so that a test of one family cannot pass by
+    the other; without any there is one line with both.
     `offloads=False` turns TSO, GSO and GRO off: packets are then what a wire would carry.
     """
 
-    def __init__(
-        self, families: Sequence[Family] = (4, 6), *, lines: int = 1, offloads: bool = True
-    ) -> None:
-        self.families = tuple(families)
+    def __init__(self, *lines: Sequence[Family], offloads: bool = True) -> None:
         self._offloads = offloads
         unique = unique_name()
         self.router = Namespace(f"{unique}-router")
         self.lines = tuple(
             Line(
-                self, number, Namespace(f"{unique}-client{number}"), Namespace(f"{unique}-server{number}")
+                self,
+                number,
+                tuple(families),
+                Namespace(f"{unique}-client{number}"),
+                Namespace(f"{unique}-server{number}"),
             )
-            for number in range(1, lines + 1)
+            for number, families in enumerate(lines or [_FAMILIES], start=1)
         )
         self._programs: list[Program] = []
         self._undo = contextlib.ExitStack()
@@ -197,12 +172,13 @@ class Topology:
 
     def close(self) -> None:
         """End the programs, remove the namespaces and files; safe to call again."""
-        with _interrupts_held():
+        with interrupts_held():  # a second one must not cut the cleaning short
             for program in self._programs:
                 if program.process.poll() is None:
                     program.process.terminate()
+            deadline = time.monotonic() + STOP_TIMEOUT_S
             for program in reversed(self._programs):
-                program.stop()
+                program.stop(timeout_s=max(0.0, deadline - time.monotonic()))
             self._programs.clear()
             self._undo.close()
 
@@ -279,11 +255,12 @@ class Topology:
                 ],
             )
             own = line.client_address if host is line.client else line.server_address
+            gateways = {each: line.addresses.gateways(each)[side] for each in line.families}
             _ip(
                 self.router.name,
                 [
                     f"link set {interface} up",
-                    *(_address(line.gateways(each)[side], each, interface) for each in self.families),
+                    *(_address(gateways[each], each, interface) for each in gateways),
                 ],
             )
             _ip(
@@ -291,10 +268,10 @@ class Topology:
                 [
                     "link set lo up",
                     f"link set {HOST_INTERFACE} up",
-                    *(_address(own(each), each, HOST_INTERFACE) for each in self.families),
+                    *(_address(own(each), each, HOST_INTERFACE) for each in gateways),
                     *(
-                        f"route add default via {line.gateways(each)[side]} dev {HOST_INTERFACE}"
-                        for each in self.families
+                        f"route add default via {gateway} dev {HOST_INTERFACE}"
+                        for gateway in gateways.values()
                     ),
                 ],
             )
@@ -306,7 +283,7 @@ class Topology:
 def _address(address: str, family: Family, interface: str) -> str:
     # Duplicate address detection would hold an IPv6 address back for a second.
     no_detection = " nodad" if family == 6 else ""
-    return f"addr add {address}/{_PREFIX_BITS[family]} dev {interface}{no_detection}"
+    return f"addr add {with_prefix(address, family)} dev {interface}{no_detection}"
 
 
 def _ip(namespace: str | None, commands: Sequence[str]) -> None:
@@ -322,24 +299,3 @@ def _ip(namespace: str | None, commands: Sequence[str]) -> None:
     )
     if done.returncode:
         raise LabError(f"lab: ip {'; '.join(commands)}: {done.stderr.strip()}")
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while cleaning up: a second one must not cut that short."""
-    if threading.current_thread() is not threading.main_thread():  # never interrupted
-        yield
-        return
-    received: list[tuple[int, FrameType | None]] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    old = {
-        number: signal.signal(number, lambda *details: received.append(details))
-        for number in numbers
-    }
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-    if received:
-        raise KeyboardInterrupt

@@ -13,14 +13,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
+from tools.lab.addresses import Family, endpoint
 from tools.lab.clients.qbittorrent import write_profile
 from tools.lab.program import Program
-from tools.lab.topology import Family, Line, endpoint
+from tools.lab.topology import Line
 
 Scheme = Literal["http", "udp"]
 
 _READY_TIMEOUT_S = 10.0
 _PYBTRACKER_DRIVER = Path(__file__).parent / "drivers" / "udp_tracker.py"
+
 
 def announce_url(scheme: Scheme, address: str, port: int) -> str:
     """The URL under which clients find the tracker at an address."""

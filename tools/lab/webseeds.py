@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tools.lab.addresses import endpoint
 from tools.lab.program import Program
-from tools.lab.topology import Line, endpoint
+from tools.lab.topology import Line
 from tools.lab.torrent import PIECE_BYTES, Torrent
 
 HTTP_SEED_PATH = "seed"

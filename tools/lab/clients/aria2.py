@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tools.lab.addresses import endpoint
 from tools.lab.clients.peer import Peer, PeerSettings
 from tools.lab.namespace import Namespace
-from tools.lab.topology import Line, endpoint
+from tools.lab.topology import Line
 
 
 def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Peer:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tools.lab.addresses import endpoint
 from tools.lab.clients.peer import Peer, PeerSettings
 from tools.lab.namespace import Namespace
-from tools.lab.topology import Line, endpoint
+from tools.lab.topology import Line
 
 # libtorrent's own names and values (settings_pack.hpp: enc_policy, enc_level).
 _ENCRYPTION_POLICY = {"required": 0, "handshake": 0, "allowed": 1, "off": 2}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tools.lab.addresses import Family
 from tools.lab.program import LabError, Program
-from tools.lab.topology import Family
 from tools.lab.torrent import Torrent
 
 Transport = Literal["tcp", "utp", "both"]

@@ -42,7 +42,7 @@ def write_profile(
     """Make a profile folder with these settings, by qBittorrent's own names; returns it."""
     settings = profile / "qBittorrent" / "config" / "qBittorrent.conf"
     settings.parent.mkdir(parents=True)
-    sections = {
+    sections: dict[str, dict[str, object]] = {
         "BitTorrent": {f"Session\\{key}": value for key, value in session.items()},
         "LegalNotice": {"Accepted": True},
         "Network": {"PortForwardingEnabled": False},

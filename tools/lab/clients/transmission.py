@@ -48,8 +48,7 @@ def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Pe
 def _known_nodes(settings: PeerSettings) -> bytes:
     """The nodes that it knew when it last ended, as it keeps them (tr-dht.c)."""
     compact = b"".join(
-        ip_address(address).packed + port.to_bytes(2, "big")
-        for address, port in settings.dht_nodes
+        ip_address(address).packed + port.to_bytes(2, "big") for address, port in settings.dht_nodes
     )
     key = b"5:nodes" if settings.family == 4 else b"6:nodes6"
     return b"d2:id20:%b%b%d:%be" % (os.urandom(20), key, len(compact), compact)

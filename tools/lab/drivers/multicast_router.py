@@ -1,6 +1,6 @@
 """Routes one multicast group between two interfaces (Linux, include/uapi/linux/mroute.h).
 
-python3 multicast_router.py GROUP INTERFACE SOURCE INTERFACE SOURCE
+python3 multicast_router.py TABLE GROUP INTERFACE SOURCE INTERFACE SOURCE
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import socket
 import struct
 import sys
 
-_MRT_INIT, _MRT_ADD_VIF, _MRT_ADD_MFC = 200, 202, 204
+_MRT_INIT, _MRT_ADD_VIF, _MRT_ADD_MFC, _MRT_TABLE = 200, 202, 204, 209
 _VIFF_USE_IFINDEX = 8
 _MAXVIFS = 32
 
 
-def main(group: str, *sides: str) -> None:
+def main(table: str, group: str, *sides: str) -> None:
     """Route until ended: the kernel forgets its routes when the socket closes."""
     interfaces, sources = sides[0::2], sides[1::2]
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP) as control:
+        control.setsockopt(socket.IPPROTO_IP, _MRT_TABLE, int(table))
         control.setsockopt(socket.IPPROTO_IP, _MRT_INIT, 1)
         for number, interface in enumerate(interfaces):
             # struct vifctl: number, flags, threshold, rate limit, interface, remote address
