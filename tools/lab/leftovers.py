@@ -52,8 +52,8 @@ def remove_dead() -> list[str]:
     removed = []
     for path in _lab_paths():
         owner = re.search(r"btb([0-9]+)-", path.name)
-        if owner is None or Path("/proc", owner[1]).exists():
-            continue
+        if owner is None or Path("/proc", owner[1]).exists() or not path.exists():
+            continue  # in use, or gone together with another
         if path.parent == _NAMESPACES:
             _end_programs(path.name)
             remove_namespace(path.name)

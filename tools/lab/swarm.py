@@ -15,7 +15,7 @@ from tools.lab.namespace import Namespace
 from tools.lab.program import wait_until
 from tools.lab.topology import Line
 from tools.lab.torrent import Sources, make_torrent
-from tools.lab.trackers import Scheme, announce_url, start_tracker, start_unseen_tracker
+from tools.lab.trackers import UNSEEN, Scheme, announce_url, start_tracker, start_unseen_tracker
 from tools.lab.webseeds import HTTP_SEED_PATH, start_http_seed, start_web_seed
 
 _TRACKER_SCHEMES: dict[str, Scheme] = {"http-tracker": "http", "udp-tracker": "udp"}
@@ -48,7 +48,7 @@ def start_swarm(line: Line, case: Case, size: int) -> Peer:
     if scheme:
         start_tracker(line, scheme, family, service_port, torrent.info_hashes)
     elif discovery == "told":
-        start_unseen_tracker(line, client, service_port, (server, seed_port))
+        start_unseen_tracker(line, family, service_port, (server, seed_port))
     elif discovery == "dht":
         dht = start_dht(line, family, built_in_names=CLIENTS[case.downloader].asks_built_in_routers)
     elif discovery == "lsd":
@@ -94,7 +94,7 @@ def start_swarm(line: Line, case: Case, size: int) -> Peer:
 
 def _announce_urls(case: Case, line: Line, port: int) -> tuple[str, ...]:
     if case.discovery == "told":
-        return (announce_url("http", line.client_address(case.family), port),)
+        return (announce_url("http", UNSEEN[case.family], port),)
     scheme = _TRACKER_SCHEMES.get(case.discovery)
     return (announce_url(scheme, line.server_address(case.family), port),) if scheme else ()
 

@@ -16,10 +16,12 @@ from typing import Literal
 from tools.lab.addresses import Family, endpoint
 from tools.lab.clients.qbittorrent import write_profile
 from tools.lab.program import Program
-from tools.lab.topology import Line
+from tools.lab.topology import HOST_INTERFACE, Line
 
 Scheme = Literal["http", "udp"]
 
+UNSEEN: dict[Family, str] = {4: "192.0.2.1", 6: "2001:db8:ffff::1"}
+"""Addresses that the router knows no way to."""
 _READY_TIMEOUT_S = 10.0
 _PYBTRACKER_DRIVER = Path(__file__).parent / "drivers" / "udp_tracker.py"
 
@@ -48,11 +50,11 @@ def start_tracker(
     return program
 
 
-def start_unseen_tracker(line: Line, own: str, port: int, seed: tuple[str, int]) -> Program:
+def start_unseen_tracker(line: Line, family: Family, port: int, seed: tuple[str, int]) -> Program:
     """Let the client know of a seed without a word through the router; returns when it can.
 
-    So does a tracker over HTTPS, whose words the router cannot read. Here it is one at the
-    client's `own` address that always gives the same answer (BEP 23, BEP 7), whoever asks.
+    So does a tracker over HTTPS, whose words the router cannot read. Here it is one at
+    UNSEEN, on the client's own machine, that always gives the same answer (BEP 23, BEP 7).
     """
     address, peer_port = seed
     peer = ip_address(address).packed + peer_port.to_bytes(2, "big")
@@ -60,7 +62,11 @@ def start_unseen_tracker(line: Line, own: str, port: int, seed: tuple[str, int])
     root = line.folder / "tracker-unseen"
     root.mkdir()
     (root / "announce").write_bytes(b"d8:intervali5e%b%d:%be" % (key, len(peer), peer))
-    argv = ["busybox", "httpd", "-f", "-p", endpoint(own, port), "-h", str(root)]
+    # On the interface that clients may be bound to, but never theirs to call from.
+    where = ["dev", HOST_INTERFACE, "preferred_lft", "0"]
+    line.client.run(["ip", "addr", "add", UNSEEN[family], *where])
+    listen = endpoint(UNSEEN[family], port)
+    argv = ["busybox", "httpd", "-f", "-p", listen, "-h", str(root)]
     program = line.spawn(line.client, argv, name="tracker-unseen")
     program.wait_for(lambda: program.listens("tcp", port), _READY_TIMEOUT_S)
     return program
