@@ -44,7 +44,9 @@ def _payload_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest
     def tagged(host: bytes, name: str) -> bool:
         return name in (test.source_tags if host == _CLIENT else test.destination_tags)
 
-    context = Context(test.payload, _CLIENT, _SERVER, from_client=True, tagged=tagged)
+    # Who has opened a connection is unknown where its beginning was not seen.
+    from_client = None if signature.inspect == "middle" else True
+    context = Context(test.payload, _CLIENT, _SERVER, from_client=from_client, tagged=tagged)
     bank = ruleset.bank_of(signature)
     rules = bank.decide(bank.database.scan(test.payload), context)
     return signature.id in {rule.id for rule in rules}
@@ -57,28 +59,36 @@ def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -
     for host, names in ((_CLIENT, test.source_tags), (_SERVER, test.destination_tags)):
         for name in names:
             inspector.tags.set(host, name, expires_s=1)
-    packets = _segments if signature.transport == "tcp" else _datagrams
+    packets = _datagrams if signature.transport == "udp" else _segments
+    packets = _later_segments if signature.inspect == "middle" else packets
     return any(
         inspector.judge(packet, now_s=0).detections
-        for packet in packets(test.turns or (test.payload,))
+        for packet in packets(test.turns or ((test.payload,),))
     )
 
 
-def _sides() -> Iterator[bytes]:
-    """The key of the client's direction, of the server's, and so on."""
-    return itertools.cycle((_KEY, reverse(_KEY)))
+def _sent(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[tuple[bytes, bytes]]:
+    """The packets of all turns, each with the key of its direction."""
+    for key, turn in zip(itertools.cycle((_KEY, reverse(_KEY))), turns, strict=False):
+        for payload in turn:
+            yield key, payload
 
 
-def _datagrams(turns: tuple[bytes, ...]) -> Iterator[Packet]:
-    for key, payload in zip(_sides(), turns, strict=False):
+def _datagrams(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    for key, payload in _sent(turns):
         yield Packet(UDP, key, payload, len(payload), 0, 0)
 
 
-def _segments(turns: tuple[bytes, ...]) -> Iterator[Packet]:
-    """A TCP connection from its SYN on (RFC 9293); each turn is one segment."""
+def _segments(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    """A TCP connection from its SYN on (RFC 9293)."""
     yield Packet(TCP, _KEY, b"", 0, 0, SYN)
-    yield Packet(TCP, reverse(_KEY), b"", 0, 0, SYN | ACK)
+    yield Packet(TCP, reverse(_KEY), b"", 0, 0, SYN | ACK, acknowledgement=1)
+    yield from _later_segments(turns)
+
+
+def _later_segments(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    """The segments after the handshake."""
     sequences = {_KEY: 1, reverse(_KEY): 1}
-    for key, payload in zip(_sides(), turns, strict=False):
+    for key, payload in _sent(turns):
         yield Packet(TCP, key, payload, len(payload), sequences[key], ACK)
         sequences[key] += len(payload)

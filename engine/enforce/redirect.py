@@ -1,13 +1,15 @@
-"""The iptables rules that hand TCP and UDP packets to the queue.
+"""The iptables rules that hand TCP and UDP packets, and tunnels with some inside, to the queue.
 
 They sit in the mangle table, in a chain of their own. After a verdict of ACCEPT a packet
 goes on with the next hook, not with the next rule: in the filter table it would skip the
 operator's own firewall. For the same reason the jump is appended: the operator's rules in
 mangle (MSS clamping, marks) come before it and keep working. `--queue-bypass` lets packets
-pass while nobody listens on the queue.
+pass while nobody listens on the queue; who would rather cut the traffic off goes without.
 
-A fragment after the first matches `-p tcp` and `-p udp` over IPv4 and reaches the queue
-without ports, unless connection tracking has put the packet together before.
+The kernel puts fragments together for connection tracking, before any packet comes here, in a
+network namespace in which a rule asks for its states. So one of ours does, and does nothing
+else. Without it the first fragment of a packet would come alone, and all the others without
+ports.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ DEFAULT_CHAINS = ("INPUT", "FORWARD")
 
 _TABLE = "mangle"
 _HOOKS = ("INPUT", "FORWARD", "OUTPUT")
-_PROTOCOLS = ("tcp", "udp")
+# A tunnel that begins or ends on this machine is seen without its outer header anyway.
+_FORWARDED = "-m addrtype ! --src-type LOCAL ! --dst-type LOCAL"
+_PROTOCOLS = ("-p tcp", "-p udp")
+# IPv4 and IPv6 in IP, and GRE.
+_TUNNELS = tuple(f"-p {number} {_FORWARDED}" for number in (4, 41, 47))
+_FRAGMENTS = "-m conntrack --ctstate UNTRACKED"
 _MAX_QUEUE_NUM = 65_535
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -46,17 +53,40 @@ class Redirect:
     meet. What a killed run left behind is replaced by `install` and taken away by `remove`.
     """
 
-    def __init__(self, queue_num: int, chains: Sequence[str] = DEFAULT_CHAINS) -> None:
-        """Raises InputError for a queue number or a chain that iptables does not know."""
-        if not 0 <= queue_num <= _MAX_QUEUE_NUM:
-            raise InputError(f"queue number {queue_num} is out of range: 0 to {_MAX_QUEUE_NUM}")
+    def __init__(
+        self,
+        queue_num: int,
+        chains: Sequence[str] = DEFAULT_CHAINS,
+        *,
+        queues: int = 1,
+        fail_open: bool = True,
+        tunnels: bool = True,
+        defragment: bool = True,
+    ) -> None:
+        """Packets are spread over `queues` queues from `queue_num` on, both ways of a flow to one.
+
+        Where nobody listens they pass if `fail_open`, and are dropped otherwise. `tunnels`: those
+        that pass through are queued as well; `defragment`: fragments come as the packets they are
+        of.
+
+        Raises InputError for a queue number or a chain that iptables does not know.
+        """
+        last = queue_num + queues - 1
+        if not 0 <= queue_num <= last <= _MAX_QUEUE_NUM:
+            raise InputError(f"queue number {last} is out of range: 0 to {_MAX_QUEUE_NUM}")
         for chain in chains:
             if chain not in _HOOKS:
                 raise InputError(f"there is no chain {chain!r}: choose from {', '.join(_HOOKS)}")
         self._own_chain = f"BTBLOCKER-{queue_num}"
+        target = (
+            f"--queue-num {queue_num}" if queues == 1 else f"--queue-balance {queue_num}:{last}"
+        )
+        if fail_open:
+            target += " --queue-bypass"
+        queued = _PROTOCOLS + _TUNNELS if tunnels else _PROTOCOLS
         self._queue_rules = [
-            f"-A {self._own_chain} -p {protocol} -j NFQUEUE --queue-num {queue_num} --queue-bypass"
-            for protocol in _PROTOCOLS
+            *([f"-A {self._own_chain} {_FRAGMENTS}"] if defragment else []),
+            *(f"-A {self._own_chain} {packets} -j NFQUEUE {target}" for packets in queued),
         ]
         self._jumps = [f"-A {chain} -j {self._own_chain}" for chain in dict.fromkeys(chains)]
 

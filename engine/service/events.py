@@ -53,11 +53,12 @@ class Events:
         only_tagged = detection.action == "tag"
         _log.log(
             logging.DEBUG if only_tagged else logging.INFO,
-            "%s: %s %s -> %s, packet %d of the flow: %s",
+            "%s: %s %s -> %s%s, packet %d of the flow: %s",
             detection.signature,
             detection.transport,
             detection.source,
             detection.destination,
+            " inside a tunnel" if detection.tunnelled else "",
             detection.flow_packet,
             consequence,
         )
@@ -81,6 +82,7 @@ class Events:
                 "destination": str(detection.destination),
                 "flow_packet": detection.flow_packet,
                 "payload_packet": detection.payload_packet,
+                "tunnelled": detection.tunnelled,
                 "monitor_only": self._monitor_only,
                 "banned": addresses,
             }
