@@ -207,6 +207,8 @@ DEMO_CASES = (
     "libtorrent-utp-mse-dial4",
     "libtorrent-any-dial6",
     "libtorrent-tcp-dial4-port443",
+    "libtorrent-tcp-dial4-v2",
+    "libtorrent-tcp-dht6",
     "libtorrent-tcp-udp-tracker6",
     "libtorrent-mse-pex4",
     "libtorrent-tcp-lsd4",
@@ -216,9 +218,12 @@ DEMO_CASES = (
     "transmission-any-http-tracker4-magnet",
     "aria2-mse-told4",
     "aria2-any-http-tracker4",
+    "aria2-tcp-pex4",
+    "qbittorrent-utp-mse-told4",
     "qbittorrent-any-told4-hybrid",
     "qbittorrent-any-dht4-magnet",
     "rtorrent-mse-told4",
+    "rtorrent-any-dht4",
 )
 """At least one of each kind."""
 
