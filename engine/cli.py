@@ -81,6 +81,7 @@ def _add_run(commands: Any) -> None:
 
     add("--interface", "interface", metavar="IF[,IF]")
     add("--queue-num", "queue_num", metavar="N")
+    add("--workers", "workers", metavar="N")
     add("--signatures", "signatures", metavar="DIR")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
@@ -148,7 +149,8 @@ def _run(options: argparse.Namespace) -> int:
     def settings() -> Settings:
         return load_settings(options.config, os.environ, flags)
 
-    from engine.service.daemon import Daemon, set_up_logging
+    from engine.service.daemon import Daemon
+    from engine.service.logs import set_up_logging
 
     at_start = settings()
     set_up_logging(at_start.log_level)

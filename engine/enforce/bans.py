@@ -1,4 +1,4 @@
-"""The bans in force: who, why, until when; mirrored into the XDP maps."""
+"""The bans in force: who, why, until when; handed to all that drops packets."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Ban:
         }
 
 
-class FastPath(Protocol):
-    """What drops banned addresses before they reach the queue."""
+class Enforcer(Protocol):
+    """What drops the packets of banned addresses."""
 
-    def ban(self, address: bytes, expires_ns: int) -> None: ...
-    def unban(self, address: bytes) -> bool: ...
+    def ban(self, address: bytes, expires_ns: int) -> object: ...
+    def unban(self, address: bytes) -> object: ...
 
 
 class BanList:
@@ -49,8 +49,8 @@ class BanList:
     Used from one thread only.
     """
 
-    def __init__(self, fast_path: FastPath | None = None) -> None:
-        self._fast_path = fast_path
+    def __init__(self, *enforcers: Enforcer) -> None:
+        self._enforcers = enforcers
         self._bans: dict[bytes, Ban] = {}
 
     def __len__(self) -> int:
@@ -68,17 +68,21 @@ class BanList:
         if len(self._bans) >= DEFAULT_CAPACITY:
             self.unban(next(iter(self._bans)))
         self._bans[address] = ban
-        if self._fast_path is not None:
-            self._fast_path.ban(address, ban.expires_ns)
+        for enforcer in self._enforcers:
+            enforcer.ban(address, ban.expires_ns)
         return ban
 
     def unban(self, address: bytes) -> bool:
         """Lift a ban; false if there was none."""
         if self._bans.pop(address, None) is None:
             return False
-        if self._fast_path is not None:
-            self._fast_path.unban(address)
+        for enforcer in self._enforcers:
+            enforcer.unban(address)
         return True
+
+    def until_ns(self) -> Iterator[tuple[bytes, int]]:
+        """The addresses banned, and when their bans end."""
+        return ((ban.address, ban.expires_ns) for ban in self)
 
     def expire(self) -> int:
         """Forget the bans that have run out; gives how many."""
@@ -87,20 +91,3 @@ class BanList:
         for address in expired:
             self.unban(address)
         return len(expired)
-
-    def covers(self, datagram: bytes) -> bool:
-        """Whether an IP datagram comes from or goes to a banned address.
-
-        XDP has dropped those that arrive on its interfaces already; this is for the others.
-        """
-        bans = self._bans
-        if not bans or not datagram:
-            return False
-        if datagram[0] >> 4 == 4:
-            found = bans.get(datagram[12:16]), bans.get(datagram[16:20])
-        else:
-            found = bans.get(datagram[8:24]), bans.get(datagram[24:40])
-        if found == (None, None):
-            return False
-        now = time.monotonic_ns()
-        return any(ban is not None and ban.expires_ns > now for ban in found)

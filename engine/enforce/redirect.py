@@ -46,16 +46,25 @@ class Redirect:
     meet. What a killed run left behind is replaced by `install` and taken away by `remove`.
     """
 
-    def __init__(self, queue_num: int, chains: Sequence[str] = DEFAULT_CHAINS) -> None:
-        """Raises InputError for a queue number or a chain that iptables does not know."""
-        if not 0 <= queue_num <= _MAX_QUEUE_NUM:
-            raise InputError(f"queue number {queue_num} is out of range: 0 to {_MAX_QUEUE_NUM}")
+    def __init__(
+        self, queue_num: int, chains: Sequence[str] = DEFAULT_CHAINS, *, queues: int = 1
+    ) -> None:
+        """Packets are spread over `queues` queues from `queue_num` on, both ways of a flow to one.
+
+        Raises InputError for a queue number or a chain that iptables does not know.
+        """
+        last = queue_num + queues - 1
+        if not 0 <= queue_num <= last <= _MAX_QUEUE_NUM:
+            raise InputError(f"queue number {last} is out of range: 0 to {_MAX_QUEUE_NUM}")
         for chain in chains:
             if chain not in _HOOKS:
                 raise InputError(f"there is no chain {chain!r}: choose from {', '.join(_HOOKS)}")
         self._own_chain = f"BTBLOCKER-{queue_num}"
+        target = (
+            f"--queue-num {queue_num}" if queues == 1 else f"--queue-balance {queue_num}:{last}"
+        )
         self._queue_rules = [
-            f"-A {self._own_chain} -p {protocol} -j NFQUEUE --queue-num {queue_num} --queue-bypass"
+            f"-A {self._own_chain} -p {protocol} -j NFQUEUE {target} --queue-bypass"
             for protocol in _PROTOCOLS
         ]
         self._jumps = [f"-A {chain} -j {self._own_chain}" for chain in dict.fromkeys(chains)]

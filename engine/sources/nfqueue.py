@@ -50,6 +50,15 @@ class KernelCounters:
     user_dropped: int
 
 
+def kernel_counters(number: int) -> KernelCounters:
+    """What the kernel counts for a queue; zeros where nobody is bound to it."""
+    for line in PROC_STATISTICS.read_text().splitlines():
+        columns = [int(column) for column in line.split()]
+        if columns[0] == number:
+            return KernelCounters(columns[2], columns[5], columns[6])
+    return KernelCounters(0, 0, 0)
+
+
 class PacketQueue:
     """One bound queue; each packet gets exactly one verdict.
 
@@ -80,14 +89,6 @@ class PacketQueue:
         self._yield_at = time.monotonic() + MAX_BUSY_S
         with contextlib.suppress(_BusyLongEnough):
             self._queue.run(block=False)
-
-    def kernel_counters(self) -> KernelCounters:
-        """What the kernel counts for this queue."""
-        for line in PROC_STATISTICS.read_text().splitlines():
-            columns = [int(column) for column in line.split()]
-            if columns[0] == self.number:
-                return KernelCounters(columns[2], columns[5], columns[6])
-        return KernelCounters(0, 0, 0)
 
     def _callback(self, judge: Callable[[bytes, float], bool]) -> Callable[[Any], None]:
         monotonic = time.monotonic
