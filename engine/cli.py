@@ -91,7 +91,12 @@ def _add_run(commands: Any) -> None:
     add("--ban-duration", "ban_duration", metavar="SECONDS")
     add("--cleanup-interval", "cleanup_interval", metavar="SECONDS")
     add("--log-level", "log_level", metavar="LEVEL")
+    add("--event-log", "event_log", metavar="FILE|stdout|syslog[,...]")
     add("--detection-log", "detection_log", metavar="FILE")
+    add("--detection-log-mb", "detection_log_mb", metavar="MIB")
+    add("--log-limit", "log_limit", metavar="N")
+    add("--log-limit-total", "log_limit_total", metavar="N")
+    add("--metrics-listen", "metrics_listen", metavar="HOST:PORT")
 
 
 def _add_check(commands: Any) -> None:
@@ -150,11 +155,11 @@ def _run(options: argparse.Namespace) -> int:
         return load_settings(options.config, os.environ, flags)
 
     from engine.service.daemon import Daemon
-    from engine.service.logs import set_up_logging
+    from engine.service.logs import logging_to_stderr
 
     at_start = settings()
-    set_up_logging(at_start.log_level)
-    Daemon(at_start, settings).run()
+    with logging_to_stderr(at_start.log_level):
+        Daemon(at_start, settings).run()
     return 0
 
 

@@ -16,7 +16,7 @@ from engine.language.form import Action
 from engine.language.schema import drop_titles
 
 TroubleKind = Literal[
-    "packets-lost", "packets-unjudged", "log", "event-log", "detection-log", "metrics", "xdp"
+    "packets-lost", "packets-unjudged", "worker", "xdp", "event-log", "detection-log", "metrics"
 ]
 LiftCause = Literal["expired", "manual"]
 
@@ -109,8 +109,8 @@ class Reloaded(_Event):
 
     event: Literal["reload"] = "reload"
     outcome: Literal["ok", "refused"]
-    duration_s: float
-    signatures: int = Field(description="How many are in force now.")
+    duration_s: float = Field(description="From the request until it is in force or refused.")
+    signatures: int | None = Field(description="How many are in force now; null if refused.")
     message: str | None = Field(description="Why it was refused.")
 
 

@@ -24,7 +24,6 @@ from engine.service.event import (
     Banned,
     Event,
     Found,
-    LiftCause,
     Lifted,
     Reloaded,
     Start,
@@ -63,12 +62,12 @@ class Events:
         self.by_signature: Counter[str] = Counter()
         self.latest: deque[Found] = deque(maxlen=LATEST)
         self.bans = 0
-        self.lifted: Counter[LiftCause] = Counter()
+        self.lifted: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
         self.last_reload: Reloaded | None = None
         self.loaded_at = self.started_at = time.time()
         self.suppressed = 0
-        self.troubles: Counter[TroubleKind] = Counter()
+        self.troubles: Counter[str] = Counter()
         self._monitor_only = settings.monitor_only
         self._limit = LineLimit(settings.log_limit, settings.log_limit_total)
         self._window_ends_s = time.monotonic() + WINDOW_S
@@ -88,9 +87,7 @@ class Events:
 
     # --- facts
 
-    def started(
-        self, queue_num: int, signatures: int, attachments: Iterable[Attachment]
-    ) -> None:
+    def started(self, queue_num: int, signatures: int, attachments: Iterable[Attachment]) -> None:
         """Packets are inspected from now on."""
         interfaces = tuple(XdpInterface(name=a.interface, mode=a.mode) for a in attachments)
         self._tell(
@@ -108,9 +105,7 @@ class Events:
         """The end, in good order."""
         uptime_s = round(time.time() - self.started_at, 3)
         detections = self.by_signature.total()
-        self._tell(
-            Stop(uptime_s=uptime_s, packets=packets, dropped=dropped, detections=detections)
-        )
+        self._tell(Stop(uptime_s=uptime_s, packets=packets, dropped=dropped, detections=detections))
 
     def detected(self, detection: Detection, bans: Sequence[Ban], datagram: bytes) -> None:
         """A detection, the bans that follow from it, and the IP datagram that caused it.
@@ -178,17 +173,22 @@ class Events:
         _log.info("reloaded: %d signatures in force", signatures)
         self.loaded_at = time.time()
         self._reload_ended(
-            Reloaded(outcome="ok", duration_s=duration_s, signatures=signatures, message=None)
+            Reloaded(
+                outcome="ok",
+                duration_s=round(duration_s, 3),
+                signatures=signatures,
+                message=None,
+            )
         )
 
-    def reload_refused(self, signatures: int, duration_s: float, reason: str) -> None:
-        """A reload changes nothing: so many signatures stay in force."""
+    def reload_refused(self, reason: str, duration_s: float) -> None:
+        """A reload changes nothing."""
         _log.error("reload refused, everything stays as it was\n%s", reason)
         self._reload_ended(
             Reloaded(
                 outcome="refused",
-                duration_s=duration_s,
-                signatures=signatures,
+                duration_s=round(duration_s, 3),
+                signatures=None,
                 message=reason[:_MAX_MESSAGE],
             )
         )
@@ -281,6 +281,4 @@ class Events:
 
 def _banned(ban: Ban) -> Banned:
     remaining_s = round((ban.expires_ns - time.monotonic_ns()) / 1e9)
-    return Banned(
-        address=str(ip_address(ban.address)), reason=ban.reason, duration_s=remaining_s
-    )
+    return Banned(address=str(ip_address(ban.address)), reason=ban.reason, duration_s=remaining_s)

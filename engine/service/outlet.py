@@ -7,6 +7,7 @@ nobody else. What waits is bounded; what does not fit is counted as lost.
 from __future__ import annotations
 
 import threading
+from enum import Enum
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
@@ -15,6 +16,11 @@ CLOSE_TIMEOUT_S = 2.0
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class _Order(Enum):
+    REOPEN = 1
+    END = 2
 
 
 class Sink(Protocol[T_contra]):
@@ -42,8 +48,7 @@ class Outlet(Generic[T]):
         self._sink = sink
         self._overflowed = 0
         self._unwritten = 0
-        # None: reopen. An empty tuple: end.
-        self._waiting: SimpleQueue[tuple[T] | tuple[()] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[T] | _Order] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -69,22 +74,22 @@ class Outlet(Generic[T]):
 
     def reopen(self) -> None:
         """Go on in a new file, after what waits has been written to the old one."""
-        self._waiting.put(None)
+        self._waiting.put(_Order.REOPEN)
 
     def close(self) -> None:
         """Write what waits, for at most CLOSE_TIMEOUT_S, and end."""
-        self._waiting.put(())
+        self._waiting.put(_Order.END)
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def _work(self) -> None:
-        while (entry := self._waiting.get()) != ():
+        while (entry := self._waiting.get()) is not _Order.END:
             try:
-                if entry is None:
+                if entry is _Order.REOPEN:
                     self._sink.reopen()
                 else:
                     self._sink.write(entry[0])
                 self._failure = None
             except OSError as error:
-                self._unwritten += entry is not None
+                self._unwritten += entry is not _Order.REOPEN
                 self._failure = error.strerror or str(error)
         self._sink.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import selectors
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import astuple
+from dataclasses import replace
+from functools import reduce
+from operator import add
 from subprocess import Popen, TimeoutExpired
 
 from engine.errors import UnavailableError
@@ -24,8 +25,6 @@ _ANSWER_S = 2.0
 _STOP_S = 5.0
 # Between two starts on one queue.
 _RESTART_S = 1.0
-
-_log = logging.getLogger(__name__)
 
 _BanTimes = Iterable[tuple[bytes, int]]
 
@@ -68,10 +67,13 @@ class Workers:
         self,
         starts: Iterable[Start],
         selector: selectors.BaseSelector,
-        detected: Callable[[tuple[Detection, ...]], None],
+        detected: Callable[[tuple[Detection, ...], bytes], None],
         bans: Callable[[], _BanTimes],
+        trouble: Callable[[str], None],
     ) -> None:
-        """`detected` hears of detections, `bans` gives those that a new worker must know.
+        """`detected` hears of detections and of the packets they were made in, if `starts` say so.
+
+        `bans` gives those that a new worker must know; `trouble` hears of what goes wrong.
 
         The selector's owner calls the `data` of what becomes readable, and `check` now and then.
         """
@@ -79,6 +81,7 @@ class Workers:
         self._selector = selector
         self._detected = detected
         self._bans = bans
+        self._trouble = trouble
         self._built: Built | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone = Counters()
@@ -135,7 +138,12 @@ class Workers:
 
     def counters(self) -> Counters:
         """Of all together, those that have died included; hears of what they detected before."""
-        return _sum([self._gone, *self.each()])
+        return reduce(add, self.each(), self._gone)
+
+    def last_heard(self) -> Counters:
+        """The same as of the latest `check`; asks nobody."""
+        known = (worker.counters for worker in self._workers.values())
+        return reduce(add, known, self._gone)
 
     def each(self) -> list[Counters]:
         """Of each worker that answers, in the order of the queues."""
@@ -150,13 +158,17 @@ class Workers:
                 self._hear(worker, _ANSWER_S)
         return [worker.counters for worker in asked]
 
+    def pids(self) -> dict[int, int]:
+        """The process of each queue."""
+        return {number: worker.process.pid for number, worker in self._workers.items()}
+
     def check(self) -> None:
         """Replace those that have died or hang. To be called every second or so."""
         now_s = time.monotonic()
         for worker in list(self._workers.values()):
             patience_s = MAX_SILENCE_S if worker.works else MAX_START_S
             if now_s - worker.heard_s > patience_s:
-                _log.error("%s does not answer and is ended", worker)
+                self._trouble(f"{worker} does not answer and is ended")
                 worker.process.kill()
             worker.channel.send(Ask())
         for start in self._starts:
@@ -184,8 +196,8 @@ class Workers:
             return False
         worker.heard_s = time.monotonic()
         match message:
-            case Detected(detections):
-                self._detected(detections)
+            case Detected(detections, datagram):
+                self._detected(detections, datagram)
             case Counters():
                 worker.counters = message
             case Failed(reason):
@@ -206,12 +218,8 @@ class Workers:
         self._selector.unregister(worker.channel)
         del self._workers[worker.start.queue_num]
         worker.end()
-        self._gone = _sum([self._gone, worker.counters])
+        self._gone += replace(worker.counters, flows=0)
         self._again_s = time.monotonic() + _RESTART_S
         if worker.works:
-            _log.error("%s has ended (%s); another one takes its place", worker, worker.fate)
+            self._trouble(f"{worker} has ended ({worker.fate}); another one takes its place")
         self._has_loaded(worker)
-
-
-def _sum(counters: Iterable[Counters]) -> Counters:
-    return Counters(*map(sum, zip(*map(astuple, counters), strict=True)))

@@ -22,7 +22,7 @@ _REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One line of the detection log."""
+    """One detection in the event log."""
 
     signature: str
     action: str
@@ -52,7 +52,7 @@ class Blocker:
 
     topology: Topology
     program: Program
-    detection_log: Path
+    event_log: Path
 
     def status(self) -> dict[str, Any]:
         """The answer of `btblocker status --json`; raises LabError if there is none."""
@@ -65,9 +65,6 @@ class Blocker:
 
     def detections(self) -> list[Detection]:
         """All detections so far, oldest first."""
-        if not self.detection_log.exists():
-            return []
-        entries = [json.loads(line) for line in self.detection_log.read_text().splitlines()]
         return [
             Detection(
                 signature=entry["signature"],
@@ -78,8 +75,15 @@ class Blocker:
                 flow_packet=entry["flow_packet"],
                 banned=tuple(entry["banned"]),
             )
-            for entry in entries
+            for entry in self.events()
+            if entry["event"] == "detection"
         ]
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far, oldest first (docs/events.md)."""
+        # What is being written ends without a newline.
+        lines = self.event_log.read_text().split("\n")[:-1] if self.event_log.exists() else []
+        return [json.loads(line) for line in lines]
 
     def report(self) -> BlockerReport:
         """Detections and counters in one."""
@@ -122,7 +126,7 @@ def run_blocker(
     `options` are added to its command line. Raises LabError when it does not get ready, or
     does not end with exit code 0 on SIGTERM.
     """
-    log = topology.folder / "detections.jsonl"
+    log = topology.folder / "events.jsonl"
     program = topology.spawn(
         topology.router,
         [
@@ -130,10 +134,12 @@ def run_blocker(
             *("--interface", ",".join(interfaces)),
             *("--queue-num", str(QUEUE_NUMBER)),
             *("--chain", chain),
+            # All detections are wanted here, however many.
+            *("--log-limit", "1000000", "--log-limit-total", "1000000"),
             *options,
         ],
         name="btblocker",
-        environment={"DETECTION_LOG": str(log), "PYTHONPATH": str(_REPOSITORY)},
+        environment={"EVENT_LOG": str(log), "PYTHONPATH": str(_REPOSITORY)},
     )
     program.wait_for(
         lambda: _READY_LINE in program.log.read_text(errors="replace"), _READY_TIMEOUT_S
