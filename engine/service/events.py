@@ -140,8 +140,9 @@ class Events:
         self._tell(found)
         for ban in bans:
             self._tell(_banned(ban))
-        if self._evidence is not None:
-            self._evidence.put(Exhibit(time.time_ns(), datagram, sentence))
+        if self._evidence is not None and datagram:
+            remark = f"{sentence} (rev {detection.rev})"
+            self._evidence.put(Exhibit(time.time_ns(), datagram, remark))
 
     def banned_by_hand(self, ban: Ban) -> None:
         """A ban that somebody asked for."""

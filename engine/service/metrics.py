@@ -268,7 +268,7 @@ METRICS = (
 )
 
 LATENCY_NAME = "btblocker_judge_seconds"
-LATENCY_MEANING = "From reading a packet to its verdict, measured once a millisecond (histogram)."
+LATENCY_MEANING = "From reading a packet to its verdict, of at most one packet a millisecond."
 
 
 class StatusCollector(Collector):

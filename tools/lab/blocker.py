@@ -120,16 +120,18 @@ def run_blocker(
     *options: str,
     interfaces: Sequence[str] = (LAN_INTERFACE, WAN_INTERFACE),
     chain: str = "FORWARD",
+    prefix: Sequence[str] = (),
 ) -> Iterator[Blocker]:
     """Run btblocker on the router while the block lasts; it is inspecting when this yields.
 
-    `options` are added to its command line. Raises LabError when it does not get ready, or
-    does not end with exit code 0 on SIGTERM.
+    `options` are added to its command line, `prefix` stands in front of it. Raises LabError when
+    it does not get ready, or does not end with exit code 0 on SIGTERM.
     """
     log = topology.folder / "events.jsonl"
     program = topology.spawn(
         topology.router,
         [
+            *prefix,
             *(*_COMMAND, "run", "--manage-rules"),
             *("--interface", ",".join(interfaces)),
             *("--queue-num", str(QUEUE_NUMBER)),
