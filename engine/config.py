@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.certainty import DEFAULT_PROFILE, DetectionProfile
 from engine.errors import InputError
 from engine.paths import shipped_signatures
 
@@ -32,6 +33,7 @@ ENVIRONMENT = {
     "EVENT_LOG": "event_log",
     "METRICS_LISTEN": "metrics_listen",
     "CLEANUP_INTERVAL": "cleanup_interval",
+    "DETECTION_PROFILE": "detection_profile",
 }
 
 
@@ -78,6 +80,14 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=256, description="queues, each with a process of its own")
     signatures: Path = Field(
         default_factory=shipped_signatures, description="folder of signature files"
+    )
+    detection_profile: DetectionProfile = Field(
+        DEFAULT_PROFILE,
+        description="how sure signatures must be: plain (certain), balanced (also likely) or "
+        "strict (also guesses)",
+    )
+    fail_open: bool = Field(
+        True, description="let packets pass that cannot be inspected: no process, a full queue"
     )
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(

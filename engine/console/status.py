@@ -51,11 +51,9 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
 
 def _packets(status: Status) -> Iterator[tuple[str, str]]:
     queue, xdp = status["queue"], status["xdp"]
-    last = queue["number"] + queue["workers"] - 1
-    name = "queue" if queue["workers"] == 1 else "queues"
-    numbers = str(last) if queue["workers"] == 1 else f"{queue['number']} to {last}"
+    numbers = ", ".join(str(worker["queue"]) for worker in status["workers"])
     yield (
-        name,
+        "queue" if len(status["workers"]) == 1 else "queues",
         f"{numbers}: {queue['packets']} packets, {queue['dropped']} dropped, "
         f"{queue['waiting']} waiting, "
         f"{queue['queue_dropped'] + queue['user_dropped']} lost, {queue['errors']} errors",
@@ -76,8 +74,8 @@ def _signatures(status: Status) -> Iterator[tuple[str, str]]:
     signatures = status["signatures"]
     yield (
         "signatures",
-        f"{signatures['loaded']} from {signatures['folder']}, {signatures['reloads']} reloads, "
-        f"{signatures['failed_reloads']} refused",
+        f"{signatures['loaded']} from {signatures['folder']} ({signatures['profile']}), "
+        f"{signatures['reloads']} reloads, {signatures['failed_reloads']} refused",
     )
     last = signatures["last_reload"]
     if last is not None:

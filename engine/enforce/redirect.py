@@ -4,7 +4,7 @@ They sit in the mangle table, in a chain of their own. After a verdict of ACCEPT
 goes on with the next hook, not with the next rule: in the filter table it would skip the
 operator's own firewall. For the same reason the jump is appended: the operator's rules in
 mangle (MSS clamping, marks) come before it and keep working. `--queue-bypass` lets packets
-pass while nobody listens on the queue.
+pass while nobody listens on the queue; who would rather cut the traffic off goes without.
 
 A fragment after the first matches `-p tcp` and `-p udp` over IPv4 and reaches the queue
 without ports, unless connection tracking has put the packet together before.
@@ -47,9 +47,16 @@ class Redirect:
     """
 
     def __init__(
-        self, queue_num: int, chains: Sequence[str] = DEFAULT_CHAINS, *, queues: int = 1
+        self,
+        queue_num: int,
+        chains: Sequence[str] = DEFAULT_CHAINS,
+        *,
+        queues: int = 1,
+        fail_open: bool = True,
     ) -> None:
         """Packets are spread over `queues` queues from `queue_num` on, both ways of a flow to one.
+
+        Where nobody listens they pass if `fail_open`, and are dropped otherwise.
 
         Raises InputError for a queue number or a chain that iptables does not know.
         """
@@ -63,9 +70,10 @@ class Redirect:
         target = (
             f"--queue-num {queue_num}" if queues == 1 else f"--queue-balance {queue_num}:{last}"
         )
+        if fail_open:
+            target += " --queue-bypass"
         self._queue_rules = [
-            f"-A {self._own_chain} -p {protocol} -j NFQUEUE {target} --queue-bypass"
-            for protocol in _PROTOCOLS
+            f"-A {self._own_chain} -p {protocol} -j NFQUEUE {target}" for protocol in _PROTOCOLS
         ]
         self._jumps = [f"-A {chain} -j {self._own_chain}" for chain in dict.fromkeys(chains)]
 

@@ -63,9 +63,9 @@ class Daemon:
         """
         self._settings = settings
         self._reread = reread
-        self._built = _build(settings.signatures)
+        self._built = _build(settings)
         self._events = Events(settings)
-        self._losses = Losses(self._events)
+        self._losses = Losses(self._events, fail_open=settings.fail_open)
         self._policy = Policy()
         self._stopping = False
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -109,7 +109,7 @@ class Daemon:
             self._events.started(settings.queue_num, self._built.signatures, attachments)
             self._loop()
             _log.info("stopping")
-            counters = self._workers.counters()
+            counters, _ = self._workers.counters()
             self._events.stopped(counters.packets, counters.dropped)
 
     # --- what the workers detect
@@ -152,6 +152,7 @@ class Daemon:
         start = Start(
             settings.queue_num,
             settings.monitor_only,
+            settings.fail_open,
             settings.log_level,
             sends_packets=settings.detection_log is not None,
         )
@@ -177,7 +178,12 @@ class Daemon:
 
     def _install_rules(self, held: contextlib.ExitStack) -> None:
         settings = self._settings
-        redirect = Redirect(settings.queue_num, settings.chain, queues=settings.workers)
+        redirect = Redirect(
+            settings.queue_num,
+            settings.chain,
+            queues=settings.workers,
+            fail_open=settings.fail_open,
+        )
         if settings.manage_rules:
             held.enter_context(redirect)
             return
@@ -271,12 +277,12 @@ class Daemon:
             self._built = built
             self._workers.install(built, in_force)
             # What packets, interfaces and rules hang on stays until a restart.
-            names = ("signatures", "ban_duration", "cleanup_interval")
+            names = ("signatures", "detection_profile", "ban_duration", "cleanup_interval")
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
 
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, install, refuse)
+        self._reloader.start(settings.signatures, settings.detection_profile, install, refuse)
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -344,8 +350,8 @@ def _address(request: dict[str, Any]) -> bytes:
         raise InputError(str(error)) from error
 
 
-def _build(directory: Path) -> Built:
-    build = Build(directory)
+def _build(settings: Settings) -> Built:
+    build = Build(settings.signatures, settings.detection_profile)
     try:
         return build.result()
     finally:

@@ -53,8 +53,8 @@ class Start(_Event):
 
     event: Literal["start"] = "start"
     blocker: str = Field(description="The version of btblocker.")
-    pid: int
-    queue: int = Field(description="The number of its NFQUEUE.")
+    pid: int = Field(description="Its process.")
+    queue: int = Field(description="The number of its NFQUEUE, the first of several.")
     signatures: int = Field(description="How many signatures are in force.")
     monitor_only: bool = Field(description="Whether it drops and bans nothing.")
     xdp: tuple[XdpInterface, ...] = Field(description="Empty without XDP.")
@@ -64,10 +64,10 @@ class Stop(_Event):
     """A blocker ends in good order. One that was killed leaves none."""
 
     event: Literal["stop"] = "stop"
-    uptime_s: float
+    uptime_s: float = Field(description="Since its start.")
     packets: int = Field(description="Packets it has judged.")
     dropped: int = Field(description="Packets of them that it has dropped.")
-    detections: int
+    detections: int = Field(description="Detections, told or not.")
 
 
 class Found(_Event):
@@ -75,11 +75,11 @@ class Found(_Event):
 
     event: Literal["detection"] = "detection"
     signature: str = Field(description="The id of the signature.")
-    rev: int
-    action: Action
-    transport: Literal["tcp", "udp"]
+    rev: int = Field(description="Its revision.")
+    action: Action = Field(description="What its `then` says.")
+    transport: Literal["tcp", "udp"] = Field(description="Of the flow.")
     source: str = Field(description="Who sent the packet: address:port, [address]:port of IPv6.")
-    destination: str
+    destination: str = Field(description="Whom it was for, written likewise.")
     flow_packet: int = Field(description="The packet's number in its flow, from 1, both ways.")
     payload_packet: int = Field(description="The same among the packets with a payload.")
     monitor_only: bool = Field(description="Whether the action was left undone.")
@@ -90,25 +90,25 @@ class Banned(_Event):
     """An address is banned, or its ban renewed."""
 
     event: Literal["ban"] = "ban"
-    address: str
+    address: str = Field(description="An IP address.")
     reason: str = Field(description="The id of a signature, or `manual`.")
-    duration_s: int
+    duration_s: int = Field(description="How long it holds.")
 
 
 class Lifted(_Event):
     """A ban has ended. `expired` ones are told when they are cleaned up."""
 
     event: Literal["unban"] = "unban"
-    address: str
+    address: str = Field(description="An IP address.")
     reason: str = Field(description="Why it was banned.")
-    cause: LiftCause
+    cause: LiftCause = Field(description="`manual`: somebody has lifted it.")
 
 
 class Reloaded(_Event):
     """A reload has put other signatures in force, or was refused and changed nothing."""
 
     event: Literal["reload"] = "reload"
-    outcome: Literal["ok", "refused"]
+    outcome: Literal["ok", "refused"] = Field(description="How it went.")
     duration_s: float = Field(description="From the request until it is in force or refused.")
     signatures: int | None = Field(description="How many are in force now; null if refused.")
     message: str | None = Field(description="Why it was refused.")
@@ -118,8 +118,8 @@ class Trouble(_Event):
     """Something that the operator should know of, and when it is over."""
 
     event: Literal["trouble"] = "trouble"
-    what: TroubleKind
-    message: str
+    what: TroubleKind = Field(description="Its kind.")
+    message: str = Field(description="The same sentence as in the log.")
     over: bool = Field(description="Whether this tells its end.")
     count: int = Field(description="How many packets or lines it has cost; 0 for none.")
 
@@ -129,7 +129,7 @@ class Suppressed(_Event):
 
     event: Literal["suppressed"] = "suppressed"
     topic: str = Field(description="The id of a signature, or `unban`.")
-    count: int
+    count: int = Field(description="How many of them.")
     window_s: int = Field(description="Within how many seconds.")
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from engine.service.events import Events
 from engine.service.messages import Counters
-from engine.sources.nfqueue import KernelCounters
+from engine.sources.nfqueue import QUEUE_LENGTH, KernelCounters
+
+_FULL = QUEUE_LENGTH * 9 // 10
 
 
 class Losses:
     """Compares counters with those of the look before."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, *, fail_open: bool) -> None:
         self._events = events
+        self._consequence = "passes uninspected" if fail_open else "is lost"
+        self._full = False
         self._lost = (0, 0)
         self._errors = 0
         self._unreported = 0
@@ -30,6 +34,17 @@ class Losses:
                 f"{by_queue + by_socket} packets were lost: more came than were judged "
                 f"({by_queue} found the queue full, {by_socket} its socket)",
                 count=by_queue + by_socket,
+            )
+        # The kernel does not count what passes a full queue uninspected (NFQA_CFG_F_FAIL_OPEN).
+        full = max((queue.waiting for queue in kernel), default=0) >= _FULL
+        if full != self._full:
+            self._full = full
+            self._events.trouble(
+                "packets-unjudged",
+                f"a queue is full: what finds no room {self._consequence}"
+                if full
+                else "no queue is full any longer",
+                over=not full,
             )
         if (errors := workers.errors - self._errors) > 0:
             self._errors = workers.errors

@@ -19,6 +19,7 @@ class Start:
 
     queue_num: int
     monitor_only: bool
+    fail_open: bool
     log_level: str
     sends_packets: bool
 

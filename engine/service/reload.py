@@ -6,8 +6,11 @@ import selectors
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.certainty import DetectionProfile
 from engine.errors import BtblockerError
 from engine.service.builder import Build, Built
+
+_Request = tuple[Path, DetectionProfile, Callable[[Built], None], Callable[[str], None]]
 
 
 class Reloader:
@@ -20,16 +23,20 @@ class Reloader:
         """The selector's owner calls the `data` of what becomes readable."""
         self._selector = selector
         self._build: Build | None = None
-        self._next: tuple[Path, Callable[[Built], None], Callable[[str], None]] | None = None
+        self._next: _Request | None = None
 
     def start(
-        self, directory: Path, install: Callable[[Built], None], refuse: Callable[[str], None]
+        self,
+        directory: Path,
+        profile: DetectionProfile,
+        install: Callable[[Built], None],
+        refuse: Callable[[str], None],
     ) -> None:
         """Begin to build. A later call gives `install` the new RuleSet, or `refuse` the reason."""
         if self._build is not None:
-            self._next = directory, install, refuse
+            self._next = directory, profile, install, refuse
             return
-        self._build = Build(directory)
+        self._build = Build(directory, profile)
         self._selector.register(
             self._build, selectors.EVENT_READ, lambda: self._finish(install, refuse)
         )

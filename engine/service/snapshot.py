@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
-from pathlib import Path
 
 from engine.config import Settings
 from engine.enforce.bans import BanList
@@ -21,7 +20,7 @@ from engine.service.status import (
     XdpStatus,
 )
 from engine.service.usage import usage
-from engine.service.workers import Workers
+from engine.service.workers import WorkerCounters, Workers
 from engine.sources.latency import BOUNDS_S
 from engine.sources.nfqueue import QUEUE_LENGTH, kernel_counters
 
@@ -35,21 +34,22 @@ def status_of(
     events: Events,
 ) -> Status:
     """Ask the workers and the kernel, and put everything together."""
-    counters = workers.counters()
+    counters, each = workers.counters()
     return Status(
         version=importlib.metadata.version("btblocker"),
         pid=os.getpid(),
         started_at=round(events.started_at, 3),
         uptime_s=round(time.time() - events.started_at, 1),
         monitor_only=settings.monitor_only,
-        processes=_processes(workers),
+        processes=_processes(each),
         queue=_queue(settings, counters),
+        workers=[{"queue": w.queue_num, "pid": w.pid, "packets": w.counters.packets} for w in each],
         latency={
             "bounds_s": list(BOUNDS_S),
             "counts": counters.latency.counts,
             "sum_s": round(counters.latency.sum_s, 9),
         },
-        signatures=_signatures(settings.signatures, built, events),
+        signatures=_signatures(settings, built, events),
         flows=counters.flows,
         detections={
             "total": events.by_signature.total(),
@@ -70,9 +70,9 @@ def status_of(
     )
 
 
-def _processes(workers: Workers) -> list[ProcessUsage]:
+def _processes(workers: list[WorkerCounters]) -> list[ProcessUsage]:
     found = [usage("daemon", os.getpid())]
-    found += [usage(f"worker {queue}", pid) for queue, pid in workers.pids().items()]
+    found += [usage(f"worker {worker.queue_num}", worker.pid) for worker in workers]
     return [process for process in found if process is not None]
 
 
@@ -80,7 +80,6 @@ def _queue(settings: Settings, counters: Counters) -> QueueStatus:
     kernel = [kernel_counters(number) for number in settings.queues]
     return {
         "number": settings.queue_num,
-        "workers": settings.workers,
         "packets": counters.packets,
         "accepted": counters.packets - counters.dropped,
         "dropped": counters.dropped,
@@ -93,10 +92,11 @@ def _queue(settings: Settings, counters: Counters) -> QueueStatus:
     }
 
 
-def _signatures(folder: Path, built: Built, events: Events) -> SignatureStatus:
+def _signatures(settings: Settings, built: Built, events: Events) -> SignatureStatus:
     last = events.last_reload
     return {
-        "folder": str(folder),
+        "folder": str(settings.signatures),
+        "profile": settings.detection_profile,
         "loaded": built.signatures,
         "loaded_at": round(events.loaded_at, 3),
         "reloads": events.reloads["ok"],

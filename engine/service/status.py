@@ -19,7 +19,6 @@ class QueueStatus(TypedDict):
     """Packets since the start, of all queues; `waiting` and `capacity` are of this moment."""
 
     number: int
-    workers: int
     packets: int
     accepted: int
     dropped: int
@@ -29,6 +28,14 @@ class QueueStatus(TypedDict):
     capacity: int
     queue_dropped: int
     user_dropped: int
+
+
+class WorkerStatus(TypedDict):
+    """The process of one queue, and the packets that it has judged."""
+
+    queue: int
+    pid: int
+    packets: int
 
 
 class LatencyStatus(TypedDict):
@@ -55,6 +62,7 @@ class SignatureStatus(TypedDict):
     """The signatures in force, `loaded_at` (Unix time), and reloads since the start."""
 
     folder: str
+    profile: str
     loaded: int
     loaded_at: float
     reloads: int
@@ -112,6 +120,7 @@ class Status(TypedDict):
     monitor_only: bool
     processes: list[ProcessUsage]
     queue: QueueStatus
+    workers: list[WorkerStatus]
     latency: LatencyStatus
     signatures: SignatureStatus
     flows: int

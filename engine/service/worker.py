@@ -44,7 +44,7 @@ class Worker:
         self._unreported = 0
         self._assembly: Assembly | None = None
         self._ends = False
-        self._queue = PacketQueue(start.queue_num, self._judge)
+        self._queue = PacketQueue(start.queue_num, self._judge, fail_open=start.fail_open)
 
     def run(self) -> None:
         """Until the daemon is gone, or wants no more."""

@@ -6,7 +6,7 @@ import pickle
 import selectors
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from subprocess import Popen, TimeoutExpired
@@ -27,6 +27,15 @@ _STOP_S = 5.0
 _RESTART_S = 1.0
 
 _BanTimes = Iterable[tuple[bytes, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCounters:
+    """What one worker has done."""
+
+    queue_num: int
+    pid: int
+    counters: Counters
 
 
 class _Worker:
@@ -136,17 +145,16 @@ class Workers:
         """Tell all that a ban is lifted."""
         self.ban(address, 0)
 
-    def counters(self) -> Counters:
-        """Of all together, those that have died included; hears of what they detected before."""
-        return reduce(add, self.each(), self._gone)
-
     def last_heard(self) -> Counters:
-        """The same as of the latest `check`; asks nobody."""
+        """Of all together as of the latest `check`; asks nobody."""
         known = (worker.counters for worker in self._workers.values())
         return reduce(add, known, self._gone)
 
-    def each(self) -> list[Counters]:
-        """Of each worker that answers, in the order of the queues."""
+    def counters(self) -> tuple[Counters, list[WorkerCounters]]:
+        """Of all together, those that have died included; and of each that works now.
+
+        What they have detected up to now is told before.
+        """
         asked = [worker for worker in self._workers.values() if worker.works]
         for worker in asked:
             while self._hear(worker):  # an answer to an earlier question is none to this one
@@ -156,11 +164,8 @@ class Workers:
             before, until_s = worker.counters, time.monotonic() + _ANSWER_S
             while worker.counters is before and self._has(worker) and time.monotonic() < until_s:
                 self._hear(worker, _ANSWER_S)
-        return [worker.counters for worker in asked]
-
-    def pids(self) -> dict[int, int]:
-        """The process of each queue."""
-        return {number: worker.process.pid for number, worker in self._workers.items()}
+        each = [WorkerCounters(w.start.queue_num, w.process.pid, w.counters) for w in asked]
+        return reduce(add, (worker.counters for worker in asked), self._gone), each
 
     def check(self) -> None:
         """Replace those that have died or hang. To be called every second or so."""

@@ -28,7 +28,7 @@ def test_the_status_says_what_matters() -> None:
         "0: 1000 packets, 100 dropped, 4 waiting, 23 lost, 2 errors",
         "half within 10 µs, 99% within 20 µs",
         "eth0 (native): 20 passed, 43 dropped",
-        "8 from /etc/btblocker/signatures, 2 reloads, 1 refused",
+        "8 from /etc/btblocker/signatures (balanced), 2 reloads, 1 refused",
         "latest reload refused",
         "error[S010]: syntax error",
         "6 active, 9 set or renewed, 3 ended",
@@ -47,11 +47,11 @@ def test_the_status_without_what_may_be_missing() -> None:
         signatures=STATUS["signatures"] | {"last_reload": None},
         events=STATUS["events"] | {"troubles": {}},
         latency=STATUS["latency"] | {"counts": [0] * len(STATUS["latency"]["counts"])},
-        queue=STATUS["queue"] | {"number": 2, "workers": 3},
+        workers=[{"queue": queue, "pid": queue, "packets": 1} for queue in (2, 3)],
     )
     assert "monitor only: nothing is dropped" in page
     assert "queues" in page
-    assert "2 to 4: 1000 packets" in page
+    assert "2, 3: 1000 packets" in page
     assert "latest reload" not in page
     assert "verdicts" not in page
     assert "none" in page

@@ -32,7 +32,6 @@ STATUS: Status = {
     ],
     "queue": {
         "number": 0,
-        "workers": 1,
         "packets": 1000,
         "accepted": 900,
         "dropped": 100,
@@ -43,6 +42,7 @@ STATUS: Status = {
         "queue_dropped": 11,
         "user_dropped": 12,
     },
+    "workers": [{"queue": 0, "pid": 4712, "packets": 1000}],
     "latency": {
         "bounds_s": list(BOUNDS_S),
         "counts": [100, 800, 90, 9, 1, *[0] * (len(BOUNDS_S) - 4)],
@@ -50,6 +50,7 @@ STATUS: Status = {
     },
     "signatures": {
         "folder": "/etc/btblocker/signatures",
+        "profile": "balanced",
         "loaded": 8,
         "loaded_at": 1_700_000_050.0,
         "reloads": 2,
