@@ -44,7 +44,9 @@ def _payload_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest
     def tagged(host: bytes, name: str) -> bool:
         return name in (test.source_tags if host == _CLIENT else test.destination_tags)
 
-    context = Context(test.payload, _CLIENT, _SERVER, from_client=True, tagged=tagged)
+    # Who has opened a connection is unknown where its beginning was not seen.
+    from_client = None if signature.inspect == "middle" else True
+    context = Context(test.payload, _CLIENT, _SERVER, from_client=from_client, tagged=tagged)
     bank = ruleset.bank_of(signature)
     rules = bank.decide(bank.database.scan(test.payload), context)
     return signature.id in {rule.id for rule in rules}
@@ -57,7 +59,8 @@ def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -
     for host, names in ((_CLIENT, test.source_tags), (_SERVER, test.destination_tags)):
         for name in names:
             inspector.tags.set(host, name, expires_s=1)
-    packets = _segments if signature.transport == "tcp" else _datagrams
+    packets = _datagrams if signature.transport == "udp" else _segments
+    packets = _later_segments if signature.inspect == "middle" else packets
     return any(
         inspector.judge(packet, now_s=0).detections
         for packet in packets(test.turns or ((test.payload,),))
@@ -79,7 +82,12 @@ def _datagrams(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
 def _segments(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
     """A TCP connection from its SYN on (RFC 9293)."""
     yield Packet(TCP, _KEY, b"", 0, 0, SYN)
-    yield Packet(TCP, reverse(_KEY), b"", 0, 0, SYN | ACK)
+    yield Packet(TCP, reverse(_KEY), b"", 0, 0, SYN | ACK, acknowledgement=1)
+    yield from _later_segments(turns)
+
+
+def _later_segments(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    """The segments after the handshake."""
     sequences = {_KEY: 1, reverse(_KEY): 1}
     for key, payload in _sent(turns):
         yield Packet(TCP, key, payload, len(payload), sequences[key], ACK)

@@ -142,7 +142,7 @@ class _Document:
 
     def _check_together(self, form: SignatureForm, inspect: str) -> None:
         """Report keys that are right each by itself, and not beside each other."""
-        if (form.scope.transport, inspect) == ("udp", "stream"):
+        if form.scope.transport == "udp" and inspect in ("stream", "middle"):
             span = span_of(self._node("scope", "inspect"))
             self._report("S006", "udp has no streams", span, "use `inspect: packet`")
         if inspect == "flow" and form.patterns:

@@ -64,10 +64,11 @@ class Scope(_Form):
     """Which packets a signature looks at."""
 
     transport: Literal["tcp", "udp"]
-    inspect: Literal["stream", "packet", "flow"] | None = Field(
+    inspect: Literal["stream", "packet", "middle", "flow"] | None = Field(
         None,
         description="stream: the reassembled start of each TCP direction (tcp's default); "
-        "packet: each payload by itself (udp's); flow: the turns of both sides",
+        "packet: each payload by itself (udp's); middle: the same of a TCP connection whose "
+        "beginning was not seen, at first; flow: the turns of both sides",
     )
 
 

@@ -22,7 +22,7 @@ class Type(StrEnum):
 
 
 # What a signature can look at (`scope.inspect`).
-EVERY_INSPECT = frozenset({"stream", "packet", "flow"})
+EVERY_INSPECT = frozenset({"stream", "packet", "middle", "flow"})
 _ONE_BUFFER = EVERY_INSPECT - {"flow"}
 
 Parameters = tuple[tuple[str, Type], ...]

@@ -183,6 +183,8 @@ class Daemon:
             settings.chain,
             queues=settings.workers,
             fail_open=settings.fail_open,
+            tunnels=settings.tunnels,
+            defragment=settings.defragment,
         )
         if settings.manage_rules:
             held.enter_context(redirect)

@@ -82,6 +82,7 @@ class Found(_Event):
     destination: str = Field(description="Whom it was for, written likewise.")
     flow_packet: int = Field(description="The packet's number in its flow, from 1, both ways.")
     payload_packet: int = Field(description="The same among the packets with a payload.")
+    tunnelled: bool = Field(description="Whether it came inside another IP packet.")
     monitor_only: bool = Field(description="Whether the action was left undone.")
     banned: tuple[str, ...] = Field(description="The addresses that it has banned.")
 

@@ -133,6 +133,7 @@ class Events:
             destination=str(detection.destination),
             flow_packet=detection.flow_packet,
             payload_packet=detection.payload_packet,
+            tunnelled=detection.tunnelled,
             monitor_only=self._monitor_only,
             banned=addresses,
         )
@@ -249,9 +250,11 @@ class Events:
             consequence = f"not enforced (monitor only, action {detection.action})"
         elif addresses:
             consequence += f", banned {', '.join(addresses)}"
+        where = " inside a tunnel" if detection.tunnelled else ""
         return (
             f"{detection.signature}: {detection.transport} {detection.source} -> "
-            f"{detection.destination}, packet {detection.flow_packet} of the flow: {consequence}"
+            f"{detection.destination}{where}, packet {detection.flow_packet} of the flow: "
+            f"{consequence}"
         )
 
     def _reload_ended(self, event: Reloaded) -> None:

@@ -79,6 +79,7 @@ STATUS: Status = {
                 "destination": "10.0.0.2:2",
                 "flow_packet": 1,
                 "payload_packet": 1,
+                "tunnelled": False,
                 "monitor_only": False,
                 "banned": ["10.0.0.1"],
             }

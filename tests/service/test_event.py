@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ EXAMPLES: tuple[Event, ...] = (
         destination="[2001:db8::1]:2",
         flow_packet=1,
         payload_packet=1,
+        tunnelled=False,
         monitor_only=False,
         banned=("10.0.0.1",),
     ),
@@ -92,6 +94,12 @@ def test_the_schema_misses_every_key(event: Event) -> None:
     written = as_written(event)
     for key in written:
         assert not VALIDATOR.is_valid({k: v for k, v in written.items() if k != key}), key
+
+
+def test_the_document_s_example_keeps_to_the_schema() -> None:
+    text = (ROOT / "docs" / "events.md").read_text("utf-8")
+    (example,) = re.findall(r"```json\n(.*?)\n```", text)
+    assert [error.message for error in VALIDATOR.iter_errors(json.loads(example))] == []
 
 
 def test_the_schema_refuses_other_versions_and_kinds() -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,24 @@ def test_a_detection_and_its_bans(log: Path, make: Make) -> None:
         "destination": "10.0.0.2:2",
         "flow_packet": 3,
         "payload_packet": 2,
+        "tunnelled": False,
         "monitor_only": False,
         "banned": ["10.0.0.1"],
     }
     assert (banned["event"], banned["address"], banned["reason"]) == ("ban", "10.0.0.1", "a.b")
     assert banned["duration_s"] == 60
     assert events.bans == 1
+
+
+def test_what_came_through_a_tunnel_is_said_to(
+    log: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = make()
+    with caplog.at_level(logging.INFO):
+        events.detected(replace(detection(), tunnelled=True), [], DATAGRAM)
+    events.close()
+    assert "10.0.0.2:2 inside a tunnel, packet 3" in caplog.text
+    assert lines(log)[0]["tunnelled"] is True
 
 
 def test_one_source_and_signature_is_told_of_a_few_times(
