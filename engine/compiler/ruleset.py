@@ -93,7 +93,7 @@ class Bank:
             signature, predicate = plan.signature, None
             clauses: tuple[Clause[int], ...] = ()
             if signature.inspect == "flow":
-                predicate = compile_outcome(signature.id, plan.condition, lists)
+                predicate = compile_outcome(signature.id, plan.condition, plan.searches, lists)
             elif plan.clauses is None:
                 predicate = compile_predicate(
                     signature.id, plan.condition, signature.patterns, ids, plan.searches, lists

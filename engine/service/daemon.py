@@ -151,6 +151,7 @@ class Daemon:
         settings = self._settings
         start = Start(
             settings.queue_num,
+            settings.workers > 1,
             settings.monitor_only,
             settings.fail_open,
             settings.log_level,

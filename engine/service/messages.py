@@ -14,10 +14,12 @@ from engine.sources.latency import Latency
 class Start:
     """The first message: which queue to take packets from, and whether to drop any.
 
-    With `sends_packets`, what is detected is sent along.
+    `of_several`: other workers want to know of tags. `sends_packets`: what is detected is sent
+    along.
     """
 
     queue_num: int
+    of_several: bool
     monitor_only: bool
     fail_open: bool
     log_level: str
@@ -42,6 +44,18 @@ class Bans:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Say `Counters`."""
+
+
+# --- from a worker, and to the others
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A signature has put a tag on a host, until a time (CLOCK_MONOTONIC, s)."""
+
+    host: bytes
+    name: str
+    expires_s: float
 
 
 # --- from a worker

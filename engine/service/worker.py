@@ -22,7 +22,17 @@ from engine.errors import UnavailableError
 from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
 from engine.service.channel import Channel
 from engine.service.logs import logging_to_stderr
-from engine.service.messages import Ask, Bans, Counters, Detected, Failed, Load, Loaded, Start
+from engine.service.messages import (
+    Ask,
+    Bans,
+    Counters,
+    Detected,
+    Failed,
+    Load,
+    Loaded,
+    Start,
+    Tagged,
+)
 from engine.sources.nfqueue import PacketQueue
 
 # Detections that wait to be told while the daemon is busy.
@@ -37,6 +47,8 @@ class Worker:
         """Bind the queue. Raises UnavailableError."""
         self._channel = channel
         self._inspector = Inspector(ruleset)
+        if start.of_several:
+            self._inspector.tags.tell = self._tell_tag
         self._enforces = not start.monitor_only
         self._sends_packets = start.sends_packets
         self._bans = BannedAddresses()
@@ -90,6 +102,10 @@ class Worker:
                 self._unreported += len(self._untold.popleft().detections)
             self._untold.append(detected)
 
+    def _tell_tag(self, host: bytes, name: str, expires_s: float) -> None:
+        # One that gets lost is told again with the next packet that renews it.
+        self._channel.send(Tagged(host, name, expires_s))
+
     def _tell(self) -> None:
         while self._untold and self._channel.send(self._untold[0]):
             self._untold.popleft()
@@ -108,6 +124,8 @@ class Worker:
                 self._assembly = Assembly(file)
             case Bans():
                 self._take_bans(message, file)
+            case Tagged(host, name, expires_s):
+                self._inspector.tags.learn(host, name, expires_s)
             case Ask():
                 self._tell()
                 self._channel.send(self._counters())

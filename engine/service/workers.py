@@ -15,7 +15,17 @@ from engine.errors import UnavailableError
 from engine.inspect.inspector import Detection
 from engine.service.builder import Built
 from engine.service.channel import memory_file, start_process
-from engine.service.messages import Ask, Bans, Counters, Detected, Failed, Load, Loaded, Start
+from engine.service.messages import (
+    Ask,
+    Bans,
+    Counters,
+    Detected,
+    Failed,
+    Load,
+    Loaded,
+    Start,
+    Tagged,
+)
 
 # From its start until a worker inspects; it imports and loads, and machines may be busy.
 MAX_START_S = 60.0
@@ -203,6 +213,10 @@ class Workers:
         match message:
             case Detected(detections, datagram):
                 self._detected(detections, datagram)
+            case Tagged():
+                for other in self._workers.values():
+                    if other is not worker:
+                        other.channel.send(message)
             case Counters():
                 worker.counters = message
             case Failed(reason):
