@@ -90,20 +90,24 @@ def memory_file(name: str) -> BinaryIO:
 
 
 def start_process(module: str) -> tuple[subprocess.Popen[bytes], Channel]:
-    """Run the `main` of a module of ours in a process of its own.
+    """Run the `main` of a module of ours in a process of its own, with a channel to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        return run_main(module, theirs), Channel(ours)
+
+
+def run_main(module: str, end: socket.socket) -> subprocess.Popen[bytes]:
+    """The same with a socket of the caller's, whose number is its argument.
 
     A new interpreter, not a fork: the parent holds BPF maps, sockets and threads.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # -P: whatever folder we were started in, nothing in it is imported.
     place = str(Path(engine.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH"))))
     run = f"from {module} import main; main()"
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", run, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    return process, Channel(ours)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", run, str(end.fileno())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[end.fileno()],
+        env={**os.environ, "PYTHONPATH": path},
+    )
