@@ -56,16 +56,23 @@ class Channel:
         """
         self._socket.settimeout(timeout_s)
         try:
-            data, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_B, 1)
+            data, files = self._read()
         except BlockingIOError:
             raise TimeoutError from None
-        except ConnectionError:
-            data, files = b"", []
         finally:
             self._socket.setblocking(False)
         if not data:
             raise EOFError
         return pickle.loads(data), _own(files[0]) if files else None
+
+    def _read(self) -> tuple[bytes, list[int]]:
+        try:
+            data, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_B, 1)
+        except ConnectionError:
+            # The other end is gone and had not read all. The kernel says so before it gives out
+            # what was sent, and once.
+            data, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_B, 1)
+        return data, files
 
     def finish(self) -> None:
         """Say no more: the other end reads what was sent, and then EOFError."""
