@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import selectors
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from engine.certainty import DetectionProfile
 from engine.errors import BtblockerError
 from engine.service.builder import Build, Built
 
-_log = logging.getLogger(__name__)
+_Request = tuple[Path, DetectionProfile, Callable[[Built], None], Callable[[str], None]]
 
 
 class Reloader:
@@ -22,31 +21,25 @@ class Reloader:
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         """The selector's owner calls the `data` of what becomes readable."""
-        self.succeeded = 0
-        self.failed = 0
         self._selector = selector
         self._build: Build | None = None
-        self._next: tuple[Path, DetectionProfile, Callable[[Built], None]] | None = None
+        self._next: _Request | None = None
 
     def start(
-        self, directory: Path, profile: DetectionProfile, install: Callable[[Built], None]
+        self,
+        directory: Path,
+        profile: DetectionProfile,
+        install: Callable[[Built], None],
+        refuse: Callable[[str], None],
     ) -> None:
-        """Begin to build; `install` gets the new RuleSet, from a later call, if all is well."""
+        """Begin to build. A later call gives `install` the new RuleSet, or `refuse` the reason."""
         if self._build is not None:
-            self._next = directory, profile, install
+            self._next = directory, profile, install, refuse
             return
         self._build = Build(directory, profile)
-        self._selector.register(self._build, selectors.EVENT_READ, lambda: self._finish(install))
-
-    def succeed(self, signatures: int) -> None:
-        """Count and report a reload that is in force."""
-        self.succeeded += 1
-        _log.info("reloaded: %d signatures in force", signatures)
-
-    def refuse(self, reason: str) -> None:
-        """Count and report a reload that changes nothing."""
-        self.failed += 1
-        _log.error("reload refused, everything stays as it was\n%s", reason)
+        self._selector.register(
+            self._build, selectors.EVENT_READ, lambda: self._finish(install, refuse)
+        )
 
     def close(self) -> None:
         """Give up a build that is under way."""
@@ -55,12 +48,12 @@ class Reloader:
             self._build.end()
             self._build = None
 
-    def _finish(self, install: Callable[[Built], None]) -> None:
+    def _finish(self, install: Callable[[Built], None], refuse: Callable[[str], None]) -> None:
         assert self._build is not None
         try:
             built = self._build.result()
         except BtblockerError as error:
-            self.refuse(str(error))
+            refuse(str(error))
         else:
             install(built)
         finally:
