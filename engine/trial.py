@@ -20,7 +20,8 @@ from typing import Any, Final, TypeVar
 
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
-from engine.inspect.inspector import Detection, Inspector
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import Packet, decode, reverse
 from engine.language.form import STOPPING
 from engine.sources.capture import Capture, looks_like_capture

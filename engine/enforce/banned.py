@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 
 class BannedAddresses:
@@ -23,6 +24,10 @@ class BannedAddresses:
             self._until_ns[address] = until_ns
         else:
             self._until_ns.pop(address, None)
+
+    def replace(self, until_ns: Iterable[tuple[bytes, int]]) -> None:
+        """Ban these addresses, and no others."""
+        self._until_ns = dict(until_ns)
 
     def forget_expired(self) -> None:
         """Free the memory of bans that have ended; they are none already."""

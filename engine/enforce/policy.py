@@ -7,7 +7,7 @@ import logging
 import subprocess
 from ipaddress import IPv4Address, ip_address
 
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 
 _log = logging.getLogger(__name__)
 

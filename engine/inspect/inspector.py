@@ -10,13 +10,11 @@ from engine.fields.turns import HEAD_B
 from engine.inspect.connection import synchronise
 from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
-from engine.inspect.judgement import ACCEPTED, DROPPED, Detection, Judge, Judgement, Verdict, both
+from engine.inspect.judgement import ACCEPTED, DROPPED, Judge, Judgement, Verdict, both
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode
 from engine.inspect.preface import MAY_BE_PREFACES, preface_of_proxy, preface_to_proxy
 from engine.inspect.starts import MIDDLE_SEGMENTS, Starts
 from engine.inspect.stream import StreamStart
-
-__all__ = ["ACCEPTED", "Detection", "Inspector", "Judgement", "Verdict"]
 
 # Of an IPv4 header without options and the transport header behind it: version and length,
 # total length, fragment, protocol, addresses and ports, UDP's length and checksum.

@@ -28,7 +28,7 @@ from engine.enforce.policy import Policy
 from engine.enforce.redirect import Redirect
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer
 from engine.service.events import Events

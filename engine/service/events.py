@@ -18,7 +18,7 @@ from engine.config import Settings
 from engine.enforce.bans import Ban
 from engine.enforce.xdp import Attachment
 from engine.errors import InputError
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.language.form import STOPPING, Action
 from engine.service.event import (
     Banned,

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from subprocess import Popen, TimeoutExpired
-from types import TracebackType
 from typing import IO, Self
 
 from engine.config import Listen
@@ -50,12 +49,7 @@ class Exporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

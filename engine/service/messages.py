@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.sources.latency import Latency
 
 # --- to a worker
@@ -32,13 +32,16 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Bans:
-    """Addresses and when their bans end (CLOCK_MONOTONIC, ns), 0 to lift one.
+class Ban:
+    """An address is banned until a time (CLOCK_MONOTONIC, ns); 0 lifts its ban."""
 
-    A message with a file has a pickled tuple of more of them there.
-    """
+    address: bytes
+    until_ns: int
 
-    until_ns: tuple[tuple[bytes, int], ...]
+
+@dataclass(frozen=True, slots=True)
+class AllBans:
+    """With a file: a pickled tuple of addresses and times as in `Ban`, and no others hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,14 @@ from engine.compiler.pieces import Assembly
 from engine.compiler.ruleset import RuleSet
 from engine.enforce.banned import BannedAddresses
 from engine.errors import UnavailableError
-from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import ACCEPTED, Verdict
 from engine.service.channel import Channel
 from engine.service.logs import logging_to_stderr
 from engine.service.messages import (
+    AllBans,
     Ask,
-    Bans,
+    Ban,
     Counters,
     Detected,
     Failed,
@@ -122,21 +124,17 @@ class Worker:
             case Load():
                 assert file is not None
                 self._assembly = Assembly(file)
-            case Bans():
-                self._take_bans(message, file)
+            case Ban(address, until_ns):
+                self._bans.set(address, until_ns)
+            case AllBans():
+                assert file is not None
+                with file:
+                    self._bans.replace(pickle.load(file))
             case Tagged(host, name, expires_s):
                 self._inspector.tags.learn(host, name, expires_s)
             case Ask():
                 self._tell()
                 self._channel.send(self._counters())
-
-    def _take_bans(self, bans: Bans, file: BinaryIO | None) -> None:
-        for address, expires_ns in bans.until_ns:
-            self._bans.set(address, expires_ns)
-        if file is not None:
-            with file:
-                for address, expires_ns in pickle.load(file):
-                    self._bans.set(address, expires_ns)
 
     def _assemble(self) -> None:
         """Take in one more piece of a new RuleSet, and swap it in with the last."""

@@ -12,12 +12,13 @@ from operator import add
 from subprocess import Popen, TimeoutExpired
 
 from engine.errors import UnavailableError
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.service.builder import Built
 from engine.service.channel import memory_file, start_process
 from engine.service.messages import (
+    AllBans,
     Ask,
-    Bans,
+    Ban,
     Counters,
     Detected,
     Failed,
@@ -58,6 +59,9 @@ class _Worker:
         self.channel.send(start)
         # Since when it owes an answer. At its start it owes `Loaded`.
         self.owes_since_s: float | None = time.monotonic()
+        # What it has been sent. A message finds no room when it has not read for long.
+        self.built: Built | None = None
+        self.knows_bans = False
         self.works = False
         self.counters = Counters()
         self.failure = ""
@@ -145,12 +149,13 @@ class Workers:
         self._loaded = loaded
         self._waits_for = set(self._workers)
         for worker in self._workers.values():
-            worker.channel.send(Load(), built.pieces)
+            self._bring_up_to_date(worker)
 
     def ban(self, address: bytes, expires_ns: int) -> None:
         """Tell all of a ban."""
         for worker in self._workers.values():
-            worker.channel.send(Bans(((address, expires_ns),)))
+            # Those that do not know of earlier ones get all of them together, in `check`.
+            worker.knows_bans &= worker.channel.send(Ban(address, expires_ns))
 
     def unban(self, address: bytes) -> None:
         """Tell all that a ban is lifted."""
@@ -189,20 +194,29 @@ class Workers:
             elif now_s - worker.owes_since_s > patience_s:
                 self._trouble(f"{worker} does not answer and is ended")
                 worker.process.kill()
+            self._bring_up_to_date(worker)
             worker.channel.send(Ask())
         for start in self._starts:
             if start.queue_num not in self._workers and now_s > self._again_s:
                 self._start(start)
 
     def _start(self, start: Start) -> None:
-        assert self._built is not None
         worker = self._workers[start.queue_num] = _Worker(start)
-        worker.channel.send(Load(), self._built.pieces)
-        with memory_file("btblocker-bans") as file:
-            pickle.dump(tuple(self._bans()), file)
-            file.flush()
-            worker.channel.send(Bans(()), file)
+        self._bring_up_to_date(worker)
         self._selector.register(worker.channel, selectors.EVENT_READ, lambda: self._hear(worker))
+
+    def _bring_up_to_date(self, worker: _Worker) -> None:
+        """Send what a worker has not been sent yet; what finds no room is for the next time."""
+        built = self._built
+        if built is not worker.built and built is not None:
+            if not worker.channel.send(Load(), built.pieces):
+                return
+            worker.built = built
+        if not worker.knows_bans:
+            with memory_file("btblocker-bans") as file:
+                pickle.dump(tuple(self._bans()), file)
+                file.flush()
+                worker.knows_bans = worker.channel.send(AllBans(), file)
 
     def _hear(self, worker: _Worker, timeout_s: float = 0.0) -> bool:
         """Take in a message of a worker's, or its end; false where there is none."""

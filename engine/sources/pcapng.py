@@ -18,12 +18,12 @@ MAX_BLOCK_B: Final = 16 << 20
 
 SECTION_BLOCK: Final = 0x0A0D0D0A
 """Reads the same in both byte orders."""
-_INTERFACE: Final = 1
+INTERFACE_BLOCK: Final = 1
 _OBSOLETE_PACKET: Final = 2
 _SIMPLE_PACKET: Final = 3
-_ENHANCED_PACKET: Final = 6
+ENHANCED_PACKET_BLOCK: Final = 6
 
-_OPTION_TSRESOL: Final = 9
+OPTION_TSRESOL: Final = 9
 _OPTION_TSOFFSET: Final = 14
 
 _ORDERS: Final[dict[bytes, ByteOrder]] = {
@@ -84,10 +84,10 @@ class Section:
         start, end = offset + 8, after - 4
         if data[end:after] != data[offset + 4 : start]:
             raise ValueError("a block whose two lengths differ")
-        if kind in (_ENHANCED_PACKET, _OBSOLETE_PACKET):
+        if kind in (ENHANCED_PACKET_BLOCK, _OBSOLETE_PACKET):
             if end - start < 20:
                 raise ValueError(f"a packet block of {after - offset} bytes")
-            unpack = self._packet if kind == _ENHANCED_PACKET else self._obsolete
+            unpack = self._packet if kind == ENHANCED_PACKET_BLOCK else self._obsolete
             number, high, low, captured = unpack(data, start)
             start += 20
             if captured > end - start:
@@ -97,7 +97,7 @@ class Section:
             return interface.locate, start, start + captured
         if kind == _SIMPLE_PACKET:
             return self._simple(data, start, end)
-        if kind == _INTERFACE:
+        if kind == INTERFACE_BLOCK:
             self._add_interface(data, start, end)
         elif kind == SECTION_BLOCK:
             if end - start < 16:
@@ -139,7 +139,7 @@ class Section:
             value = data[at + 4 : at + 4 + length]
             if code == 0 or at + 4 + length > end:
                 break
-            if code == _OPTION_TSRESOL and length == 1:
+            if code == OPTION_TSRESOL and length == 1:
                 exponent = value[0] & 0x7F
                 unit_s = 2.0**-exponent if value[0] & 0x80 else 10.0**-exponent
             elif code == _OPTION_TSOFFSET and length == 8:

@@ -10,15 +10,18 @@ import os
 from struct import Struct
 from typing import BinaryIO, Final
 
+from engine.sources.pcapng import (
+    ENHANCED_PACKET_BLOCK,
+    INTERFACE_BLOCK,
+    OPTION_TSRESOL,
+    SECTION_BLOCK,
+)
+
 _LINKTYPE_RAW: Final = 101
-_SECTION: Final = 0x0A0D0D0A
-_INTERFACE: Final = 1
-_ENHANCED_PACKET: Final = 6
 
 _OPTION_END: Final = 0
 _OPTION_COMMENT: Final = 1
 _OPTION_USERAPPL: Final = 4
-_OPTION_TSRESOL: Final = 9
 _NANOSECONDS: Final = b"\x09"
 _MAX_OPTION_B: Final = 0xFFFF
 
@@ -37,9 +40,9 @@ _PACKET_BODY: Final = Struct("<IIIII").pack
 def section(application: str) -> bytes:
     """The blocks that a section of IP datagrams begins with; `application` has written it."""
     options = _option(_OPTION_USERAPPL, application.encode()) + _option(_OPTION_END, b"")
-    resolution = _option(_OPTION_TSRESOL, _NANOSECONDS) + _option(_OPTION_END, b"")
-    return _block(_SECTION, _SECTION_BODY + options) + _block(
-        _INTERFACE, _INTERFACE_BODY + resolution
+    resolution = _option(OPTION_TSRESOL, _NANOSECONDS) + _option(_OPTION_END, b"")
+    return _block(SECTION_BLOCK, _SECTION_BODY + options) + _block(
+        INTERFACE_BLOCK, _INTERFACE_BODY + resolution
     )
 
 
@@ -47,7 +50,9 @@ def packet(datagram: bytes, wire_len: int, time_ns: int, comment: str) -> bytes:
     """The block of an IP datagram of `wire_len` bytes, of which `datagram` was captured."""
     head = _PACKET_BODY(0, time_ns >> 32, time_ns & 0xFFFFFFFF, len(datagram), wire_len)
     options = _option(_OPTION_COMMENT, comment.encode()[:_MAX_OPTION_B])
-    return _block(_ENHANCED_PACKET, head + _padded(datagram) + options + _option(_OPTION_END, b""))
+    return _block(
+        ENHANCED_PACKET_BLOCK, head + _padded(datagram) + options + _option(_OPTION_END, b"")
+    )
 
 
 def ends_whole(file: BinaryIO) -> bool:

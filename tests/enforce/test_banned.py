@@ -77,3 +77,10 @@ def test_what_has_ended_is_forgotten(banned: BannedAddresses, clock: Clock) -> N
     banned.forget_expired()
     assert len(banned) == 1
     assert banned.covers(udp(B, 1, C, 2, b""))
+
+
+def test_all_of_them_are_replaced(banned: BannedAddresses) -> None:
+    ban(banned, A, 200)
+    banned.replace([(ip_address(B).packed, 200 * NS)])
+    assert not banned.covers(udp(A, 1, C, 2, b""))
+    assert banned.covers(udp(B, 1, C, 2, b""))

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from engine.enforce.policy import Policy, local_addresses
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import Endpoint
 
 STRANGER = ip_address("198.51.100.7").packed

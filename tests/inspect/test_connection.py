@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.inspect.inspector import Inspector, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Verdict
 from engine.inspect.packet import ACK, SYN, Packet
 from engine.inspect.starts import MAX_ELSEWHERE
 from tests.inspect.flows import BACK, THERE, Connection, answer, following, rules, segment

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, TURNS_WITH_BYTES
 from engine.inspect.followed import NOT_BEGUN
-from engine.inspect.inspector import Inspector, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Verdict
 from engine.inspect.packet import ACK, SYN, TCP, Packet
 from tests.captures import udp
 from tests.inspect.datagrams import datagrams, mutated

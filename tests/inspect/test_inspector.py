@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.compiler.ruleset import RuleSet
-from engine.inspect.inspector import Inspector, Judgement, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Judgement, Verdict
 from engine.inspect.packet import ACK, SYN, Endpoint, decode
 from engine.inspect.stream import PREFIX_B
 from engine.paths import shipped_signatures

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.compiler.ruleset import RuleSet
-from engine.inspect.inspector import Inspector, Judgement, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Judgement, Verdict
 from engine.inspect.packet import ACK, SYN, decode
 from tests.captures import ip
 from tests.inspect.flows import rules

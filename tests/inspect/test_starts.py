@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.inspect.inspector import Inspector, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Verdict
 from engine.inspect.starts import MAX_ELSEWHERE, MAX_VERSIONS, MIDDLE_SEGMENTS, PATIENCE, Starts
 from engine.inspect.stream import PREFIX_B
 from tests.inspect.flows import BLOCK, THERE, Connection, answer, rules, segment

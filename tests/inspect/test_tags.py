@@ -6,7 +6,8 @@ import pytest
 
 from engine.compiler.ruleset import RuleSet
 from engine.inspect import tags
-from engine.inspect.inspector import Inspector, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Verdict
 from engine.inspect.packet import reverse
 from tests.inspect.flows import (
     BLOCK,

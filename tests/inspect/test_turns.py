@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from engine.fields.turns import MAX_TURNS, Turns
 from engine.inspect.followed import NOT_BEGUN
-from engine.inspect.inspector import Inspector, Verdict
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import Verdict
 from engine.inspect.packet import ACK, TCP, Packet
 from engine.inspect.stream import PREFIX_B
 from tests.inspect.flows import (

@@ -16,7 +16,7 @@ import pytest
 from engine.config import Settings
 from engine.enforce.bans import Ban
 from engine.errors import InputError
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import Endpoint
 from engine.language.form import Action
 from engine.service.events import LATEST, Events

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.chat import CHAT
 from tests.service.traffic import Datagrams
 from tools.bench.signatures import SIGNATURES, write_signatures
 from tools.lab.blocker import Blocker, run_blocker
@@ -25,21 +26,6 @@ ON_THE_QUEUE_ALONE = ("--xdp-mode", "off")
 
 def _write_signature(folder: Path, text: str) -> None:
     (folder / "chat.yaml").write_text(text)
-
-
-CHAT = """
-id: example.chat.hello
-title: A made-up protocol
-scope: {transport: udp}
-patterns: |
-  $hello = "CHAT/1 hello"
-when: |
-  $hello at 0
-then: {action: drop}
-tests:
-  - {expect: match, payload: '"CHAT/1 hello"'}
-  - {expect: no match, payload: '"chat"'}
-"""
 
 
 def _reloads(blocker: Blocker) -> tuple[int, int]:

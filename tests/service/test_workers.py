@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engine.service.control import ask
 from engine.service.workers import MAX_SILENCE_S
 from engine.sources.nfqueue import QUEUE_LENGTH
 from tests.service.traffic import DHT_PING, Datagrams, tcp_exchange
@@ -22,6 +23,8 @@ from tools.lab.topology import HOST_INTERFACE, Topology
 
 pytestmark = pytest.mark.lab
 
+# Messages to a process that reads none.
+FILLS_A_SOCKET = 1000
 ON_THE_QUEUE_ALONE = ("--xdp-mode", "off")
 
 
@@ -82,6 +85,24 @@ def test_a_daemon_that_was_away_blames_no_worker(topology: Topology) -> None:
         time.sleep(2)
         assert [worker["pid"] for worker in workers(blocker)] == [w["pid"] for w in before]
         assert blocker.status()["bans"]["active"] == 1, "what it missed reaches it later"
+
+
+def test_bans_that_a_stopped_worker_could_not_be_told_reach_it_later(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        (worker,) = workers(blocker)
+        addresses = [f"203.0.113.{n % 256}" for n in range(FILLS_A_SOCKET)]
+
+        def ban_all() -> None:
+            for address in (*addresses, topology.client_address(4)):
+                ask(0, {"command": "ban", "address": address})
+
+        os.kill(worker["pid"], signal.SIGSTOP)
+        try:
+            call_in(topology.router.name, ban_all)
+        finally:
+            os.kill(worker["pid"], signal.SIGCONT)
+        wait_until(lambda: not datagrams.pass_through(), 20, "the last ban holds")
+        assert [w["pid"] for w in workers(blocker)] == [worker["pid"]]
 
 
 def test_a_full_queue_lets_packets_pass(topology: Topology) -> None:

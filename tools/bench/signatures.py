@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
-from engine.inspect.inspector import ACCEPTED, Inspector
+from engine.inspect.inspector import Inspector
+from engine.inspect.judgement import ACCEPTED
 from engine.paths import shipped_signatures
 from engine.selftest import self_test
 from engine.signatures import load
