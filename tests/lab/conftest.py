@@ -10,7 +10,7 @@ from tools.lab.cases import CASES, select_cases
 from tools.lab.parallel import Job, group_cases, run_jobs
 from tools.lab.trial import LATE_SIZE_B, Outcome, Result, Trial
 
-ROUTERS_AT_ONCE = 4
+ROUTERS_AT_ONCE = 6
 CASES_TOGETHER = 6
 OBSERVE_S = 60.0
 # With ordinary traffic beside them: each transport, encrypted or not, and each discovery in UDP.
