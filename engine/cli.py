@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.ban_commands import add_ban_commands
 from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
@@ -87,7 +88,15 @@ def _add_run(commands: Any) -> None:
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
+    add("--ban", "ban", metavar="source|remote|both|endpoint|none")
     add("--ban-duration", "ban_duration", metavar="SECONDS")
+    add("--ban-growth", "ban_growth", metavar="N")
+    add("--ban-duration-max", "ban_duration_max", metavar="SECONDS")
+    add("--ban-memory", "ban_memory", metavar="SECONDS")
+    add("--udp-bans", "udp_bans", metavar="immediate|confirmed")
+    add("--home-networks", "home_networks", metavar="NET[,NET]")
+    add("--allow", "allow", metavar="NET[,NET]")
+    add("--state-directory", "state_directory", metavar="DIR")
     add("--cleanup-interval", "cleanup_interval", metavar="SECONDS")
     add("--log-level", "log_level", metavar="LEVEL")
     add("--detection-log", "detection_log", metavar="FILE")
@@ -132,13 +141,7 @@ def _add_control(commands: Any) -> None:
         return parser
 
     add("status", _status, "show what a running blocker does")
-    add("bans", _bans, "list the addresses it bans")
-    ban = add("ban", _ban, "ban an address by hand")
-    ban.add_argument("address")
-    ban.add_argument(
-        "--duration", type=int, metavar="SECONDS", help="how long (default: as detections)"
-    )
-    add("unban", _unban, "lift the ban of an address").add_argument("address")
+    add_ban_commands(add)
     add("reload", _reload, "reload its signatures, as SIGHUP does")
 
 
@@ -235,38 +238,18 @@ def _status(options: argparse.Namespace) -> int:
         f"{signatures['loaded']} from {signatures['folder']}, {signatures['reloads']} reloads, "
         f"{signatures['failed_reloads']} refused",
     )
-    table.add_row("bans", str(status["bans"]["active"]))
+    bans, state = status["bans"], status["state"]
+    table.add_row(
+        "bans",
+        f"{bans['active']} in force, {bans['remembered']} ended and remembered, "
+        f"{_many(bans['allowed_networks'], 'network')} allowed",
+    )
+    table.add_row("state", state["problem"] or state["file"] or "not kept: no --state-directory")
     detections = status["detections"]
     table.add_row("detections", str(detections["total"]))
     for signature, count in sorted(detections["by_signature"].items()):
         table.add_row("", f"{count:>8}  {signature}")
     _out.print(table, soft_wrap=True)
-    return 0
-
-
-def _bans(options: argparse.Namespace) -> int:
-    bans = ask(options.queue_num, {"command": "bans"})["bans"]
-    if options.json:
-        print(json.dumps(bans, indent=2))
-        return 0
-    table = Table("address", "reason", "ends in", box=None, pad_edge=False)
-    for ban in bans:
-        table.add_row(ban["address"], ban["reason"], f"{ban['remaining_s']} s")
-    _out.print(table if bans else "nobody is banned", soft_wrap=True)
-    return 0
-
-
-def _ban(options: argparse.Namespace) -> int:
-    request = {"command": "ban", "address": options.address, "duration_s": options.duration}
-    answer = ask(options.queue_num, request)["ban"]
-    text = f"{answer['address']} is banned for {answer['remaining_s']} s"
-    print(json.dumps(answer) if options.json else text)
-    return 0
-
-
-def _unban(options: argparse.Namespace) -> int:
-    answer = ask(options.queue_num, {"command": "unban", "address": options.address})
-    print(json.dumps(answer) if options.json else f"{answer['unbanned']} is no longer banned")
     return 0
 
 

@@ -17,9 +17,10 @@ class Flow:
     `reported`: ids of signatures that have been detected in it already.
     `turns`: how it began, from its first payload on for as long as signatures follow it;
     then None.
+    `two_way`: both sides have sent something.
     """
 
-    __slots__ = ("dropped", "opener", "packets", "payload_packets", "reported", "turns")
+    __slots__ = ("dropped", "opener", "packets", "payload_packets", "reported", "turns", "two_way")
 
     def __init__(self, opener: bytes | None) -> None:
         self.dropped = False
@@ -28,6 +29,7 @@ class Flow:
         self.opener = opener
         self.reported: frozenset[str] = frozenset()
         self.turns: Turns | None = NO_TURNS
+        self.two_way = False
 
 
 class Side:
@@ -84,6 +86,7 @@ class FlowTable:
             known = self._young.get(other) or self._old.get(other)
             if known is not None:
                 side = Side(known.flow)
+                side.flow.two_way = True
             else:
                 side = Side(Flow(key if self._first_seen_opens else None))
         return self._insert(key, side)

@@ -16,7 +16,7 @@ from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode, 
 from engine.inspect.stream import StreamStart
 from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
-from engine.language.form import STOPPING, Action
+from engine.language.form import STOPPING, Action, Ban
 
 
 class Verdict(Enum):
@@ -30,7 +30,9 @@ class Verdict(Enum):
 class Detection:
     """A signature found true for a packet, and for which.
 
-    `flow_packet` and `payload_packet` count from 1 within the flow, both directions.
+    `flow_packet` and `payload_packet` count from 1 within the flow, both directions. `ban` is
+    what the signature says about bans. `two_way` tells whether both sides have sent something;
+    `repeated`, that this was told before, when they had not (see `OneWayFlows`).
     """
 
     signature: str
@@ -41,6 +43,16 @@ class Detection:
     destination: Endpoint
     flow_packet: int
     payload_packet: int
+    ban: Ban | None = None
+    two_way: bool = True
+    repeated: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """That of the packet; see `Packet`."""
+        source, destination = self.source, self.destination
+        ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
+        return source.address + destination.address + ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +294,8 @@ class Inspector:
                         packet.destination,
                         flow.packets,
                         flow.payload_packets,
+                        rule.then.ban,
+                        flow.two_way,
                     )
                 )
             # Also what was told before: as long as it goes on, its tag lasts.

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.config import BanTarget
+
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _DURATION_TEXT = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
 _MAX_SECONDS = 30 * 86400
@@ -87,6 +89,17 @@ class Tag(_Form):
     lasts_s: Seconds = Field(alias="for")
 
 
+class Ban(_Form):
+    """Whom a detection bans and for how long, where that is not as the configuration says."""
+
+    of: BanTarget | None = Field(
+        None,
+        description="source: who sent the packet; remote: the side outside home_networks; both; "
+        "endpoint: the source's address and port; none",
+    )
+    lasts_s: Seconds | None = Field(None, alias="for")
+
+
 Action = Literal["block", "drop", "log", "tag"]
 # What stops traffic; the others only take note.
 STOPPING: frozenset[Action] = frozenset({"block", "drop"})
@@ -101,6 +114,7 @@ class Then(_Form):
     )
     threshold: Threshold | None = None
     tag: Tag | None = None
+    ban: Ban | None = None
 
 
 class TaggedForm(_Form):

@@ -15,23 +15,27 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from ipaddress import ip_address
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from engine.compiler.ruleset import RuleSet
-from engine.config import Settings
-from engine.enforce.bans import BanList
-from engine.enforce.policy import Policy
+from engine.config import BAN_SETTINGS, Settings
+from engine.enforce.banned import BannedAddresses
+from engine.enforce.enforcement import Enforcement
+from engine.enforce.machine import read_machine
 from engine.enforce.redirect import Redirect
+from engine.enforce.target import target_text
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
 from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
-from engine.service.control import TIMEOUT_S, ControlServer
+from engine.inspect.oneway import OneWayFlows
+from engine.service.ban_requests import BanRequests
+from engine.service.control import TIMEOUT_S, ControlServer, Deferred
 from engine.service.events import Events
 from engine.service.interfaces import chosen_interfaces
 from engine.service.reload import Reloader, build_tested
@@ -56,7 +60,9 @@ class Daemon:
         gc.collect()  # what the compiler has left
         gc.freeze()
         self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
-        self._policy = Policy()
+        self._banned = BannedAddresses()
+        self._one_way = OneWayFlows()
+        self._enforcement = Enforcement(settings, read_machine(), self._banned)
         self._started = time.time()
         self._stopping = False
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -64,15 +70,12 @@ class Daemon:
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
-        self._bans = BanList()
         self._selector = selectors.DefaultSelector()
         self._reloader = Reloader(self._selector)
-        self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Deferred]] = {
             "status": self._status,
-            "bans": self._list_bans,
-            "ban": self._ban,
-            "unban": self._unban,
             "reload": self._request_reload,
+            **BanRequests(self._enforcement, self._count_dropped).handlers,
         }
 
     def run(self) -> None:
@@ -83,6 +86,8 @@ class Daemon:
             held.callback(self._selector.close)
             held.enter_context(self._signals())
             held.callback(self._reloader.close)
+            held.callback(self._enforcement.close)
+            held.callback(self._count_dropped)
             queue = held.enter_context(PacketQueue(settings.queue_num, self._judge))
             self._queue = queue
             # Packets that still wait when the rules are gone get their verdict, too.
@@ -90,7 +95,8 @@ class Daemon:
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
             if not settings.monitor_only:
                 self._xdp = self._attach_xdp(held)
-            self._bans = BanList(self._xdp)
+            self._enforcement.begin(self._xdp)
+            held.callback(self._enforcement.end_driver)
             self._install_rules(held)
             _log.info("%s: %s", READY, self._describe())
             self._loop(queue)
@@ -100,16 +106,17 @@ class Daemon:
 
     def _judge(self, datagram: bytes, now_s: float) -> bool:
         """Whether to drop a packet; the queue gives the verdict."""
-        if self._bans.covers(datagram):
-            return True
+        known = self._banned.judge(datagram)
+        if known is not None:
+            return known
         judgement = self._inspector.inspect(datagram, now_s)
         if judgement is ACCEPTED:
             return False
-        for detection in judgement.detections:
-            banned = () if self._settings.monitor_only else self._policy.banned_by(detection)
-            for address in banned:
-                self._bans.ban(address, detection.signature, self._settings.ban_duration)
-            self._events.detected(detection, banned)
+        self._one_way.note(judgement.detections)
+        for detection in judgement.detections or self._one_way.answered(datagram):
+            bans = self._enforcement.punish(detection)
+            if bans or not detection.repeated:
+                self._events.detected(detection, [target_text(ban.target) for ban in bans])
         return judgement.verdict is Verdict.DROP and not self._settings.monitor_only
 
     # --- start and stop
@@ -195,10 +202,19 @@ class Daemon:
             self._calls.get()()
 
     def _clean_up(self) -> None:
-        self._policy.refresh()
-        expired = self._bans.expire()
+        def read() -> None:
+            machine = read_machine()
+            self._post(lambda: self._enforcement.take_machine(machine))
+
+        # It runs programs, for which packets should not wait.
+        threading.Thread(target=read, name="machine", daemon=True).start()
+        self._count_dropped()
+        expired = self._enforcement.clean_up()
         if expired:
             _log.info("%d bans have expired", expired)
+
+    def _count_dropped(self) -> None:
+        self._enforcement.bans.count(self._banned.take_dropped())
 
     # --- reloads
 
@@ -220,9 +236,10 @@ class Daemon:
         def install(ruleset: RuleSet) -> None:
             self._inspector.ruleset = ruleset
             # What packets, interfaces and rules hang on stays until a restart.
-            names = ("signatures", "ban_duration", "cleanup_interval")
+            names = ("signatures", "cleanup_interval", *BAN_SETTINGS)
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
+            self._enforcement.configure(self._settings)
 
         _log.info("reloading signatures from %s", settings.signatures)
         self._reloader.start(settings.signatures, install)
@@ -238,7 +255,7 @@ class Daemon:
         handler = self._handlers.get(str(request.get("command")))
         if handler is None:
             raise InputError(f"unknown command; known: {', '.join(self._handlers)}")
-        answer: Future[dict[str, Any]] = Future()
+        answer: Future[dict[str, Any] | Deferred] = Future()
 
         def call() -> None:
             try:
@@ -247,29 +264,8 @@ class Daemon:
                 answer.set_exception(error)
 
         self._post(call)
-        return answer.result(timeout=TIMEOUT_S)
-
-    def _list_bans(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return {"bans": [ban.as_json() for ban in self._bans]}
-
-    def _ban(self, request: dict[str, Any]) -> dict[str, Any]:
-        address = _address(request)
-        if self._settings.monitor_only:
-            raise InputError("this blocker only monitors: it bans nobody")
-        if self._policy.is_exempt(address):
-            raise InputError(f"{request['address']} is this machine's own or names no host")
-        duration_s = request.get("duration_s") or self._settings.ban_duration
-        if not isinstance(duration_s, int) or duration_s < 1:
-            raise InputError("a ban lasts a whole number of seconds")
-        ban = self._bans.ban(address, "manual", duration_s)
-        _log.info("banned %s by hand for %d s", request["address"], duration_s)
-        return {"ban": ban.as_json()}
-
-    def _unban(self, request: dict[str, Any]) -> dict[str, Any]:
-        if not self._bans.unban(_address(request)):
-            raise InputError(f"{request['address']} is not banned")
-        _log.info("unbanned %s by hand", request["address"])
-        return {"unbanned": request["address"]}
+        result = answer.result(timeout=TIMEOUT_S)
+        return result if isinstance(result, dict) else result()
 
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
         queue, kernel = self._queue, self._queue.kernel_counters()
@@ -309,16 +305,9 @@ class Daemon:
                 "total": self._events.by_signature.total(),
                 "by_signature": dict(self._events.by_signature),
             },
-            "bans": {"active": sum(1 for _ in self._bans)},
+            **self._enforcement.status(),
             "xdp": xdp,
         }
-
-
-def _address(request: dict[str, Any]) -> bytes:
-    try:
-        return ip_address(str(request.get("address"))).packed
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def set_up_logging(level: str) -> None:

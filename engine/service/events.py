@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from ipaddress import ip_address
 from pathlib import Path
 
 from engine.errors import InputError
@@ -38,13 +37,13 @@ class Events:
         except OSError as error:
             raise InputError(f"cannot write the detection log: {error}") from error
 
-    def detected(self, detection: Detection, banned: Sequence[bytes]) -> None:
-        """Report one detection and the addresses it has banned.
+    def detected(self, detection: Detection, addresses: Sequence[str]) -> None:
+        """Report one detection and the addresses or endpoints it has banned.
 
-        One that only sets a tag is counted, and told at the level DEBUG alone.
+        One that only sets a tag is counted, and told at the level DEBUG alone. One that is
+        repeated is told, but counted already.
         """
-        self.by_signature[detection.signature] += 1
-        addresses = [str(ip_address(address)) for address in banned]
+        self.by_signature[detection.signature] += not detection.repeated
         consequence = _CONSEQUENCE[detection.action]
         if self._monitor_only and detection.action in STOPPING:
             consequence = f"not enforced (monitor only, action {detection.action})"
@@ -69,7 +68,7 @@ class Events:
         if self._file is not None:
             self._file.close()
 
-    def _append(self, detection: Detection, addresses: list[str]) -> None:
+    def _append(self, detection: Detection, addresses: Sequence[str]) -> None:
         line = json.dumps(
             {
                 "time": round(time.time(), 6),
@@ -82,7 +81,8 @@ class Events:
                 "flow_packet": detection.flow_packet,
                 "payload_packet": detection.payload_packet,
                 "monitor_only": self._monitor_only,
-                "banned": addresses,
+                "banned": list(addresses),
+                "repeated": detection.repeated,
             }
         )
         try:

@@ -1,0 +1,112 @@
+"""Bans and allowed networks as the packet path sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from engine.config import Network
+from engine.enforce.networks import NetworkSet
+from engine.inspect.packet import decode
+
+# Addresses whose being allowed is remembered, so that few need the search.
+_MAX_KNOWN = 65536
+
+
+class BannedAddresses:
+    """When the bans of addresses and endpoints end (CLOCK_MONOTONIC, ns), and who is allowed.
+
+    A target is an address in network byte order (4 or 16 bytes), or with a port's 2 bytes behind
+    it an endpoint. XDP has dropped what arrives on its interfaces already; this is for the other
+    packets, and for endpoints.
+    """
+
+    def __init__(self) -> None:
+        self._until_ns: dict[bytes, int] = {}
+        self._endpoints = 0
+        self._allowed = NetworkSet()
+        self._is_allowed: dict[bytes, bool] = {}
+        self._dropped: dict[bytes, tuple[int, int]] = {}
+        self._idle = True
+
+    def __len__(self) -> int:
+        return len(self._until_ns)
+
+    def ban(self, target: bytes, until_ns: int) -> None:
+        """Ban a target, or change when its ban ends."""
+        if target not in self._until_ns:
+            self._endpoints += len(target) in (6, 18)
+        self._until_ns[target] = until_ns
+        self._idle = False
+
+    def unban(self, target: bytes) -> None:
+        """Lift a ban, if there is one."""
+        if self._until_ns.pop(target, None) is not None:
+            self._endpoints -= len(target) in (6, 18)
+            self._idle = not self._until_ns and not self._allowed
+
+    def forget_expired(self) -> None:
+        """Free the memory of bans that have ended; they are none already."""
+        now = time.monotonic_ns()
+        for target in [target for target, until in self._until_ns.items() if until <= now]:
+            self.unban(target)
+
+    def allow_only(self, networks: Iterable[Network]) -> None:
+        """Let all traffic from and to these pass; replaces others."""
+        self._allowed = NetworkSet(networks)
+        self._is_allowed = {}
+        self._idle = not self._until_ns and not self._allowed
+
+    def take_dropped(self) -> dict[bytes, tuple[int, int]]:
+        """Packets and bytes that were dropped for each ban since the last call."""
+        taken, self._dropped = self._dropped, {}
+        return taken
+
+    def judge(self, datagram: bytes) -> bool | None:
+        """True to drop an IP datagram, False to let it pass uninspected, None to inspect it.
+
+        An allowed address may speak with everybody, with the banned as well.
+        """
+        if self._idle or not datagram:
+            return None
+        if datagram[0] >> 4 == 4:
+            source, destination = datagram[12:16], datagram[16:20]
+        else:
+            source, destination = datagram[8:24], datagram[24:40]
+        if self._allowed and (self._allows(source) or self._allows(destination)):
+            return False
+        until = self._until_ns
+        if source in until and self._drops(source, datagram):
+            return True
+        if destination in until and self._drops(destination, datagram):
+            return True
+        if not self._endpoints:
+            return None
+        return self._drops_endpoint(datagram)
+
+    def _drops(self, target: bytes, datagram: bytes) -> bool:
+        """Whether the ban of a target is in force, for this datagram of its."""
+        if self._until_ns.get(target, 0) <= time.monotonic_ns():
+            return False
+        packets, dropped_b = self._dropped.get(target, (0, 0))
+        self._dropped[target] = packets + 1, dropped_b + len(datagram)
+        return True
+
+    def _drops_endpoint(self, datagram: bytes) -> bool | None:
+        packet = decode(datagram)
+        if packet is None:
+            return None
+        key, width = packet.key, len(packet.key) // 2 - 2
+        for end in (key[:width] + key[-4:-2], key[width:-4] + key[-2:]):
+            if end in self._until_ns and self._drops(end, datagram):
+                return True
+        return None
+
+    def _allows(self, address: bytes) -> bool:
+        known = self._is_allowed.get(address)
+        if known is None:
+            if len(self._is_allowed) >= _MAX_KNOWN:
+                self._is_allowed.clear()
+            known = len(address) in (4, 16) and address in self._allowed
+            self._is_allowed[address] = known
+        return known

@@ -1,0 +1,169 @@
+"""Bans, allowed networks and what is kept of them, held together.
+
+Whatever is never banned is not banned from the moment it becomes known: a network that is
+allowed, a gateway that changes. Whatever is banned or allowed is known to all that drops
+packets, and kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from engine.config import Network, Settings
+from engine.enforce.bans import MANUAL, Ban, BanList, Enforcer, Growth
+from engine.enforce.machine import Machine
+from engine.enforce.networks import NetworkSet
+from engine.enforce.policy import Policy
+from engine.enforce.state import BanState
+from engine.enforce.target import address_of, target_text
+from engine.errors import InputError
+from engine.inspect.inspector import Detection
+
+# Networks that `btblocker allow` may add.
+MAX_ALLOWED = 16384
+
+_log = logging.getLogger(__name__)
+
+
+class PacketPath(Enforcer, Protocol):
+    """What drops packets, and lets those of allowed networks pass."""
+
+    def allow_only(self, networks: Iterable[Network], /) -> object: ...
+
+
+class Enforcement:
+    """Punishes detections and obeys the operator. Used from one thread only."""
+
+    def __init__(self, settings: Settings, machine: Machine, queue: PacketPath) -> None:
+        """`queue` is what drops packets on their way through the queue."""
+        self._settings = settings
+        self._machine = machine
+        self._queue = queue
+        self._by_hand: dict[Network, float] = {}
+        folder = settings.state_directory
+        self.state = BanState(folder and folder / f"queue-{settings.queue_num}.sqlite")
+        self.bans = BanList(queue, state=self.state)
+        self._policy = Policy(settings, machine)
+
+    def begin(self, driver: Enforcer | None) -> None:
+        """Ban in the driver as well, and take in what an earlier run has kept."""
+        self.bans.driver = driver
+        kept = self.state.load()
+        self._by_hand = kept.allowed
+        if not self._settings.monitor_only:
+            self.bans.restore(kept.bans)
+        self.configure(self._settings)
+        if self.state.file is None:
+            _log.info("bans end with this process; --state-directory keeps them")
+        elif len(self.bans) or self._by_hand:
+            _log.info(
+                "%d bans and %d allowed networks are kept from before",
+                len(self.bans),
+                len(self._by_hand),
+            )
+
+    def end_driver(self) -> None:
+        """Ban no longer in the driver, which is about to go."""
+        self.bans.driver = None
+
+    def close(self) -> None:
+        """Keep what is left to keep."""
+        self.state.close()
+
+    def configure(self, settings: Settings) -> None:
+        """Go by other settings from now on; what is banned stays so."""
+        self._settings = settings
+        self.bans.growth = Growth(
+            settings.ban_growth, settings.ban_duration_max, settings.ban_memory
+        )
+        self._exempt()
+
+    def take_machine(self, machine: Machine) -> None:
+        """Addresses, gateways and resolvers have been read again."""
+        if machine != self._machine:
+            self._machine = machine
+            self._exempt()
+
+    def clean_up(self) -> int:
+        """End the bans that have run out; gives how many."""
+        if self.state.begun_anew:
+            self.state.begun_anew = False
+            self.bans.keep_all()
+            for network, since in self._by_hand.items():
+                self.state.allow(network, since)
+        return self.bans.expire()
+
+    def status(self) -> dict[str, object]:
+        """Numbers for people and scripts."""
+        file, problem = self.state.file, self.state.problem
+        return {
+            "bans": {
+                "active": sum(1 for _ in self.bans),
+                "remembered": self.bans.remembered,
+                "allowed_networks": len(self.allowed()),
+            },
+            "state": {"file": file and str(file), "problem": problem or None},
+        }
+
+    # --- detections
+
+    def punish(self, detection: Detection) -> list[Ban]:
+        """Ban whom a detection bans."""
+        if self._settings.monitor_only:
+            return []
+        return [
+            self.bans.offend(sentence.target, detection.signature, sentence.duration_s)
+            for sentence in self._policy.sentences(detection)
+        ]
+
+    # --- the operator
+
+    def ban(self, target: bytes, duration_s: int | None = None, reason: str = MANUAL) -> Ban:
+        """Ban a target by hand. Raises InputError for one that is never banned."""
+        if self._settings.monitor_only:
+            raise InputError("this blocker only monitors: it bans nobody")
+        if why := self._policy.why_exempt(address_of(target)):
+            raise InputError(f"{target_text(target)} {why}")
+        return self.bans.ban(target, duration_s or self._settings.ban_duration, reason)
+
+    def unban(self, target: bytes) -> None:
+        """Lift a ban. Raises InputError if there is none."""
+        if not self.bans.unban(target):
+            raise InputError(f"{target_text(target)} is not banned")
+
+    def allowed(self) -> list[tuple[Network, float | None]]:
+        """The allowed networks, and when each was added by hand: None for the configuration's."""
+        return [*((net, None) for net in self._settings.allow), *self._by_hand.items()]
+
+    def allow(self, networks: Iterable[Network]) -> int:
+        """Let all traffic of networks pass for good; gives how many bans that has lifted.
+
+        Raises InputError when there is no room for more.
+        """
+        now = time.time()
+        new = dict.fromkeys(networks, now)
+        if len(new.keys() | self._by_hand.keys()) > MAX_ALLOWED:
+            raise InputError(f"no more than {MAX_ALLOWED} networks can be allowed by hand")
+        for network in new:
+            self.state.allow(network, now)
+        self._by_hand |= new
+        return self._exempt()
+
+    def disallow(self, network: Network) -> None:
+        """Take back what was allowed by hand. Raises InputError if it was not."""
+        if self._by_hand.pop(network, None) is None:
+            if network in self._settings.allow:
+                raise InputError(f"the configuration allows {network}: take it out there, reload")
+            raise InputError(f"{network} is not allowed; `btblocker allow` lists what is")
+        self.state.disallow(network)
+        self._exempt()
+
+    def _exempt(self) -> int:
+        """Tell all who is never banned, and lift their bans; gives how many there were."""
+        allowed = (*self._settings.allow, *self._by_hand)
+        self._policy = Policy(self._settings, self._machine, allowed)
+        self._queue.allow_only(allowed)
+        return self.bans.unban_in(NetworkSet((*allowed, *self._policy.exempt_networks())))
