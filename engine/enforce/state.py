@@ -27,6 +27,8 @@ WRITE_INTERVAL_S = 1.0
 # Between two attempts at a disk that is full, or not there.
 RETRY_S = 10.0
 _CLOSE_S = 5.0
+# For an earlier blocker to let go of the file.
+LOCK_TIMEOUT_S = 5.0
 # Rows in one statement: it is made with the interpreter's lock held, for a millisecond.
 _ROWS = 500
 
@@ -202,7 +204,9 @@ class BanState:
         if self._database is None:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.file.touch(mode=0o600)  # it says which customers were banned
-            database = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
+            database = sqlite3.connect(
+                self.file, LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
             try:
                 _prepare(database)
             except BaseException:
@@ -218,7 +222,7 @@ class BanState:
             self._database = None
         problem = f"{self.file} {what}: {error}"
         if problem != self.problem:
-            _log.error("%s; bans are kept in memory until it can", problem)
+            _log.error("%s; going on in memory", problem)
         self.problem = problem
         # The lower byte of SQLite's code has the kind of error.
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
@@ -243,7 +247,8 @@ def _prepare(database: sqlite3.Connection) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > _VERSION:
         raise sqlite3.DatabaseError("it was made by a later btblocker")
-    database.executescript(_SCHEMA)
+    if version == 0:
+        database.executescript(_SCHEMA)
 
 
 def _in_batches(database: sqlite3.Connection, statement: str, items: Sequence[object]) -> None:
