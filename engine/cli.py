@@ -82,8 +82,10 @@ def _add_run(commands: Any) -> None:
 
     add("--interface", "interface", metavar="IF[,IF]")
     add("--queue-num", "queue_num", metavar="N")
+    add("--workers", "workers", metavar="N")
     add("--signatures", "signatures", metavar="DIR")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
@@ -151,7 +153,8 @@ def _run(options: argparse.Namespace) -> int:
     def settings() -> Settings:
         return load_settings(options.config, os.environ, flags)
 
-    from engine.service.daemon import Daemon, set_up_logging
+    from engine.service.daemon import Daemon
+    from engine.service.logs import set_up_logging
 
     at_start = settings()
     set_up_logging(at_start.log_level)

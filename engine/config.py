@@ -87,9 +87,13 @@ class Settings(BaseModel):
     interface: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         (), description="interfaces for XDP; none means those with a default route"
     )
-    queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number")
+    queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number, the first one")
+    workers: int = Field(1, ge=1, le=256, description="queues, each with a process of its own")
     signatures: Path = Field(
         default_factory=shipped_signatures, description="folder of signature files"
+    )
+    fail_open: bool = Field(
+        True, description="let packets pass that cannot be inspected: no process, a full queue"
     )
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
@@ -139,6 +143,11 @@ class Settings(BaseModel):
     detection_log: Path | None = Field(
         None, description="file that gets a JSON line for each detection"
     )
+
+    @property
+    def queues(self) -> range:
+        """The numbers of the queues."""
+        return range(self.queue_num, self.queue_num + self.workers)
 
 
 # What a reload may change of whom is banned, and for how long.

@@ -1,15 +1,14 @@
-"""A RuleSet on its way to another process, in pieces taken in one by one between packets.
+"""A RuleSet in a file, in pieces: another process takes them in one by one between packets.
 
-What is large or numerous in it travels ahead, a bounded number in each piece; the last piece
-is the rest, which refers to it.
+What is large or numerous in it comes first, a bounded number in each piece; the last piece is
+the rest, which refers to it. The pieces are pickles, one after the other.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from engine.compiler.database import Database
 from engine.compiler.ruleset import Rule, RuleSet
@@ -21,7 +20,7 @@ _APART = (Database, Rule, SignatureStatistics)
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out what travels ahead, and keeps it in `left_out`."""
+    """Leaves out what comes first, and keeps it in `left_out`."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
@@ -35,34 +34,36 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, left_out: list[Any]) -> None:
-        super().__init__(io.BytesIO(data))
+    def __init__(self, file: BinaryIO, left_out: list[Any]) -> None:
+        super().__init__(file)
         self._left_out = left_out
 
     def persistent_load(self, pid: int) -> Any:
         return self._left_out[pid]
 
 
-def pieces(ruleset: RuleSet) -> Iterator[bytes]:
-    """Take a RuleSet apart. Only for `Assembly`, in a process of the same program."""
+def write_pieces(ruleset: RuleSet, file: BinaryIO) -> None:
+    """Take a RuleSet apart, for `Assembly` in a process of the same program."""
     rest = io.BytesIO()
     pickler = _Pickler(rest)
     pickler.dump(ruleset)
     for start in range(0, len(pickler.left_out), _PER_PIECE):
         batch = pickler.left_out[start : start + _PER_PIECE]
-        yield pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)
-    yield rest.getvalue()
+        pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
+    file.write(rest.getvalue())
 
 
 class Assembly:
     """Puts a RuleSet together again."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: BinaryIO) -> None:
+        """Read from where the file stands."""
+        self._file = file
         self._left_out: list[Any] = []
 
-    def add(self, piece: bytes) -> RuleSet | None:
+    def next(self) -> RuleSet | None:
         """Take the next piece; gives the RuleSet with the last one."""
-        loaded = _Unpickler(piece, self._left_out).load()
+        loaded = _Unpickler(self._file, self._left_out).load()
         if isinstance(loaded, RuleSet):
             return loaded
         self._left_out += loaded

@@ -145,7 +145,7 @@ class RuleSet:
             for enabled in (True, False)
         }
         for signature in signatures:
-            plan = make_plan(signature, diagnostics)
+            plan = make_plan(signature, diagnostics, lists)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from engine.config import Network
 from engine.enforce.networks import NetworkSet
+from engine.enforce.target import has_port
 from engine.inspect.packet import decode
 
 # Addresses whose being allowed is remembered, so that few need the search.
@@ -22,45 +23,39 @@ class BannedAddresses:
     """
 
     def __init__(self) -> None:
+        self.dropped: dict[bytes, tuple[int, int]] = {}
+        """Packets and bytes dropped for each target; who reads it takes out what was read."""
         self._until_ns: dict[bytes, int] = {}
         self._endpoints = 0
         self._allowed = NetworkSet()
         self._is_allowed: dict[bytes, bool] = {}
-        self._dropped: dict[bytes, tuple[int, int]] = {}
         self._idle = True
 
     def __len__(self) -> int:
         return len(self._until_ns)
 
-    def ban(self, target: bytes, until_ns: int) -> None:
-        """Ban a target, or change when its ban ends."""
-        if target not in self._until_ns:
-            self._endpoints += len(target) in (6, 18)
-        self._until_ns[target] = until_ns
-        self._idle = False
-
-    def unban(self, target: bytes) -> None:
-        """Lift a ban, if there is one."""
-        if self._until_ns.pop(target, None) is not None:
-            self._endpoints -= len(target) in (6, 18)
-            self._idle = not self._until_ns and not self._allowed
+    def set(self, target: bytes, until_ns: int) -> None:
+        """Ban a target, or lift its ban: `until_ns` is 0 then."""
+        known = target in self._until_ns
+        if until_ns:
+            self._until_ns[target] = until_ns
+            self._endpoints += not known and has_port(target)
+        elif known:
+            del self._until_ns[target]
+            self._endpoints -= has_port(target)
+        self._idle = not self._until_ns and not self._allowed
 
     def forget_expired(self) -> None:
         """Free the memory of bans that have ended; they are none already."""
         now = time.monotonic_ns()
         for target in [target for target, until in self._until_ns.items() if until <= now]:
-            self.unban(target)
+            self.set(target, 0)
 
     def allow_only(self, networks: Iterable[Network]) -> None:
         """Let all traffic from and to these pass; replaces others."""
         self._allowed = NetworkSet(networks)
         self._is_allowed = {}
         self._idle = not self._until_ns and not self._allowed
-
-    def take_dropped(self) -> dict[bytes, tuple[int, int]]:
-        """Packets and bytes that were dropped for each ban since the last call."""
-        taken, self._dropped = self._dropped, {}
-        return taken
 
     def judge(self, datagram: bytes) -> bool | None:
         """True to drop an IP datagram, False to let it pass uninspected, None to inspect it.
@@ -88,8 +83,8 @@ class BannedAddresses:
         """Whether the ban of a target is in force, for this datagram of its."""
         if self._until_ns.get(target, 0) <= time.monotonic_ns():
             return False
-        packets, dropped_b = self._dropped.get(target, (0, 0))
-        self._dropped[target] = packets + 1, dropped_b + len(datagram)
+        packets, dropped_b = self.dropped.get(target, (0, 0))
+        self.dropped[target] = packets + 1, dropped_b + len(datagram)
         return True
 
     def _drops_endpoint(self, datagram: bytes) -> bool | None:

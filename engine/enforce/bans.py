@@ -112,18 +112,26 @@ class BanList:
     def __init__(
         self,
         queue: Enforcer,
-        driver: Enforcer | None = None,
         *,
         state: BanState | None = None,
         growth: Growth | None = None,
     ) -> None:
-        """`queue` enforces all bans, `driver` those of whole addresses; `state` keeps them."""
+        """`queue` enforces all bans; `state` keeps them."""
         self.growth = growth or Growth()
-        self.driver = driver
+        self._driver: Enforcer | None = None
         self._queue = queue
         self._state = state or BanState()
         self._bans: dict[bytes, Ban] = {}
         self._past: dict[bytes, Ban] = {}
+        self._counted: set[bytes] = set()
+
+    def use_driver(self, driver: Enforcer | None) -> None:
+        """Have the bans of whole addresses enforced by the driver as well, or no longer."""
+        self._driver = driver
+        if driver is not None:
+            for ban in self:
+                if not has_port(ban.target):
+                    driver.ban(ban.target, ban.expires_ns)
 
     def __len__(self) -> int:
         return len(self._bans)
@@ -209,7 +217,15 @@ class BanList:
             if ban is not None:
                 ban.packets += packets
                 ban.bytes += dropped_b
+                self._counted.add(target)
+
+    def keep_counts(self) -> None:
+        """Have the counts kept that have changed: now and then, since they always do."""
+        for target in self._counted:
+            ban = self._bans.get(target)
+            if ban is not None:
                 self._state.keep(ban.record())
+        self._counted.clear()
 
     def restore(self, records: Iterable[BanRecord]) -> int:
         """Take in what was kept by an earlier run; gives how many are in force."""
@@ -251,16 +267,16 @@ class BanList:
             self.unban(next(iter(self._bans)))
         self._bans[ban.target] = ban
         self._queue.ban(ban.target, ban.expires_ns)
-        if self.driver is not None and not has_port(ban.target):
-            self.driver.ban(ban.target, ban.expires_ns)
+        if self._driver is not None and not has_port(ban.target):
+            self._driver.ban(ban.target, ban.expires_ns)
         if keep:
             self._state.keep(ban.record())
         return ban
 
     def _lift(self, target: bytes) -> None:
         self._queue.unban(target)
-        if self.driver is not None and not has_port(target):
-            self.driver.unban(target)
+        if self._driver is not None and not has_port(target):
+            self._driver.unban(target)
 
     def _remember(self, ban: Ban) -> None:
         self._past[ban.target] = ban

@@ -7,9 +7,10 @@ packets, and kept.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from engine.config import Network, Settings
@@ -48,9 +49,8 @@ class Enforcement:
         self.bans = BanList(queue, state=self.state)
         self._policy = Policy(settings, machine)
 
-    def begin(self, driver: Enforcer | None) -> None:
-        """Ban in the driver as well, and take in what an earlier run has kept."""
-        self.bans.driver = driver
+    def begin(self) -> None:
+        """Take in what an earlier run has kept."""
         kept = self.state.load()
         self._by_hand = kept.allowed
         if not self._settings.monitor_only:
@@ -65,12 +65,18 @@ class Enforcement:
                 len(self._by_hand),
             )
 
-    def end_driver(self) -> None:
-        """Ban no longer in the driver, which is about to go."""
-        self.bans.driver = None
+    @contextlib.contextmanager
+    def also_in(self, driver: Enforcer) -> Iterator[None]:
+        """Enforce bans of whole addresses in the driver as well, as long as this is open."""
+        self.bans.use_driver(driver)
+        try:
+            yield
+        finally:
+            self.bans.use_driver(None)
 
     def close(self) -> None:
         """Keep what is left to keep."""
+        self.bans.keep_counts()
         self.state.close()
 
     def configure(self, settings: Settings) -> None:
@@ -89,6 +95,7 @@ class Enforcement:
 
     def clean_up(self) -> int:
         """End the bans that have run out; gives how many."""
+        self.bans.keep_counts()
         if self.state.begun_anew:
             self.state.begun_anew = False
             self.bans.keep_all()

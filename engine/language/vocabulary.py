@@ -57,7 +57,9 @@ class Field:
 
     `implied` must match for the field to be known. A text field is `quoted` if its value
     stands in the payload as it is, or but for upper and lower case ("nocase"); otherwise
-    `spell` may tell how a whole value stands there, upper and lower case aside.
+    `spell` may tell how a whole value stands there, upper and lower case aside. The end of a
+    value, from a dot on, stands there as `spell` tells of what follows the dot; and all of it
+    stands somewhere behind what `implied` matches, if `follows`.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Field:
     implied: Implied | None = None
     quoted: Literal["exact", "nocase"] | None = None
     spell: Callable[[bytes], bytes | None] | None = None
+    follows: bool = False
 
     @property
     def signature(self) -> str:

@@ -22,10 +22,8 @@ _log = logging.getLogger(__name__)
 class BanRequests:
     """Answers requests about bans, on the daemon's own thread."""
 
-    def __init__(self, enforcement: Enforcement, heard: Callable[[], None]) -> None:
-        """`heard` is called before bans are shown, to bring their counts up to date."""
+    def __init__(self, enforcement: Enforcement) -> None:
         self._enforcement = enforcement
-        self._heard = heard
         self.handlers: dict[str, Callable[[_Request], _Request | Deferred]] = {
             "bans": self._list,
             "ban": self._ban,
@@ -36,7 +34,6 @@ class BanRequests:
         }
 
     def _list(self, _request: _Request) -> Deferred:
-        self._heard()
         bans = list(self._enforcement.bans)
         # A million of them take seconds to write down, which nobody else should wait for.
         return lambda: {"bans": [ban.as_json() for ban in bans]}

@@ -1,53 +1,55 @@
 """The running blocker: what it holds, in which order it comes and goes, what it answers.
 
-Packets, signals and requests are all served by one thread, so that nothing on the packet
-path needs a lock. What takes long is done elsewhere (a reload is built by another process,
-a client's socket has its own thread) and handed over by `_post`.
+Packets go through processes of their own, the workers. Here one thread hears what they detect,
+bans, tells, and answers signals and requests, so that nothing needs a lock. What takes long is
+done elsewhere (signatures are compiled by another process, a client's socket has its own thread)
+and handed over by `_post`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import selectors
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from engine.compiler.ruleset import RuleSet
 from engine.config import BAN_SETTINGS, Settings
-from engine.enforce.banned import BannedAddresses
 from engine.enforce.enforcement import Enforcement
 from engine.enforce.machine import read_machine
 from engine.enforce.redirect import Redirect
 from engine.enforce.target import target_text
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
-from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
-from engine.inspect.oneway import OneWayFlows
+from engine.inspect.inspector import Detection
 from engine.service.ban_requests import BanRequests
+from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer, Deferred
 from engine.service.events import Events
 from engine.service.interfaces import chosen_interfaces
-from engine.service.reload import Reloader, build_tested
-from engine.sources.nfqueue import PacketQueue
+from engine.service.messages import Start
+from engine.service.reload import Reloader
+from engine.service.workers import Workers
+from engine.sources.nfqueue import kernel_counters
 
 READY = "btblocker is ready"
+# Between two looks at whether all workers are well.
+_CHECK_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """One blocker: a queue, an inspector, bans, and what enforces them."""
+    """One blocker: queues and their workers, bans, and what enforces them."""
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings]) -> None:
         """Compile the signatures and read the machine.
@@ -56,13 +58,8 @@ class Daemon:
         """
         self._settings = settings
         self._reread = reread
-        self._inspector = Inspector(build_tested(settings.signatures))
-        gc.collect()  # what the compiler has left
-        gc.freeze()
+        self._built = _build(settings.signatures)
         self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
-        self._banned = BannedAddresses()
-        self._one_way = OneWayFlows()
-        self._enforcement = Enforcement(settings, read_machine(), self._banned)
         self._started = time.time()
         self._stopping = False
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -71,11 +68,13 @@ class Daemon:
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
         self._selector = selectors.DefaultSelector()
+        self._workers = self._make_workers()
+        self._enforcement = Enforcement(settings, read_machine(), self._workers)
         self._reloader = Reloader(self._selector)
         self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Deferred]] = {
             "status": self._status,
             "reload": self._request_reload,
-            **BanRequests(self._enforcement, self._count_dropped).handlers,
+            **BanRequests(self._enforcement).handlers,
         }
 
     def run(self) -> None:
@@ -86,38 +85,30 @@ class Daemon:
             held.callback(self._selector.close)
             held.enter_context(self._signals())
             held.callback(self._reloader.close)
+            self._enforcement.begin()
             held.callback(self._enforcement.close)
-            held.callback(self._count_dropped)
-            queue = held.enter_context(PacketQueue(settings.queue_num, self._judge))
-            self._queue = queue
-            # Packets that still wait when the rules are gone get their verdict, too.
-            held.callback(queue.drain)
+            held.enter_context(self._workers)
+            self._workers.begin(self._built)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
             if not settings.monitor_only:
                 self._xdp = self._attach_xdp(held)
-            self._enforcement.begin(self._xdp)
-            held.callback(self._enforcement.end_driver)
+            if self._xdp is not None:
+                held.enter_context(self._enforcement.also_in(self._xdp))
             self._install_rules(held)
             _log.info("%s: %s", READY, self._describe())
-            self._loop(queue)
+            self._loop()
             _log.info("stopping")
 
-    # --- the packet path
+    # --- what the workers detect
 
-    def _judge(self, datagram: bytes, now_s: float) -> bool:
-        """Whether to drop a packet; the queue gives the verdict."""
-        known = self._banned.judge(datagram)
-        if known is not None:
-            return known
-        judgement = self._inspector.inspect(datagram, now_s)
-        if judgement is ACCEPTED:
-            return False
-        self._one_way.note(judgement.detections)
-        for detection in judgement.detections or self._one_way.answered(datagram):
+    def _detected(self, detections: tuple[Detection, ...]) -> None:
+        for detection in detections:
             bans = self._enforcement.punish(detection)
             if bans or not detection.repeated:
                 self._events.detected(detection, [target_text(ban.target) for ban in bans])
-        return judgement.verdict is Verdict.DROP and not self._settings.monitor_only
+
+    def _dropped(self, by_target: Mapping[bytes, tuple[int, int]]) -> None:
+        self._enforcement.bans.count(by_target)
 
     # --- start and stop
 
@@ -145,6 +136,20 @@ class Daemon:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _make_workers(self) -> Workers:
+        settings = self._settings
+        start = Start(
+            settings.queue_num, settings.monitor_only, settings.fail_open, settings.log_level
+        )
+        starts = [replace(start, queue_num=number) for number in settings.queues]
+        return Workers(
+            starts,
+            self._selector,
+            self._detected,
+            self._dropped,
+            lambda: self._enforcement.bans.until_ns(),
+        )
+
     def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
         if self._settings.xdp_mode == "off":
             return None
@@ -157,8 +162,14 @@ class Daemon:
             return None
 
     def _install_rules(self, held: contextlib.ExitStack) -> None:
-        redirect = Redirect(self._settings.queue_num, self._settings.chain)
-        if self._settings.manage_rules:
+        settings = self._settings
+        redirect = Redirect(
+            settings.queue_num,
+            settings.chain,
+            queues=settings.workers,
+            fail_open=settings.fail_open,
+        )
+        if settings.manage_rules:
             held.enter_context(redirect)
             return
         _log.info("no packet comes here before these rules are in place:")
@@ -166,9 +177,10 @@ class Daemon:
             _log.info("  %s", rule)
 
     def _describe(self) -> str:
+        queues = self._settings.queues
         parts = [
-            f"queue {self._settings.queue_num}",
-            f"{len(self._inspector.ruleset.statistics.signatures)} signatures",
+            f"queue {queues[0]}" if len(queues) == 1 else f"queues {queues[0]} to {queues[-1]}",
+            f"{self._built.signatures} signatures",
         ]
         if self._xdp is not None:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
@@ -178,15 +190,19 @@ class Daemon:
 
     # --- the loop
 
-    def _loop(self, queue: PacketQueue) -> None:
-        self._selector.register(queue, selectors.EVENT_READ, queue.drain)
+    def _loop(self) -> None:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         next_cleanup = time.monotonic() + self._settings.cleanup_interval
+        next_check = time.monotonic() + _CHECK_S
         while not self._stopping:
-            for key, _ in self._selector.select(max(0.0, next_cleanup - time.monotonic())):
+            for key, _ in self._selector.select(max(0.0, next_check - time.monotonic())):
                 key.data()
-            if time.monotonic() >= next_cleanup:
-                next_cleanup = time.monotonic() + self._settings.cleanup_interval
+            now_s = time.monotonic()
+            if now_s >= next_check:
+                next_check = now_s + _CHECK_S
+                self._workers.check()
+            if now_s >= next_cleanup:
+                next_cleanup = now_s + self._settings.cleanup_interval
                 self._clean_up()
 
     def _post(self, call: Callable[[], None]) -> None:
@@ -206,15 +222,11 @@ class Daemon:
             machine = read_machine()
             self._post(lambda: self._enforcement.take_machine(machine))
 
-        # It runs programs, for which packets should not wait.
+        # It runs programs, which nobody should wait for.
         threading.Thread(target=read, name="machine", daemon=True).start()
-        self._count_dropped()
         expired = self._enforcement.clean_up()
         if expired:
             _log.info("%d bans have expired", expired)
-
-    def _count_dropped(self) -> None:
-        self._enforcement.bans.count(self._banned.take_dropped())
 
     # --- reloads
 
@@ -233,8 +245,9 @@ class Daemon:
             self._reloader.refuse(str(error))
             raise
 
-        def install(ruleset: RuleSet) -> None:
-            self._inspector.ruleset = ruleset
+        def install(built: Built) -> None:
+            self._built = built
+            self._workers.install(built, lambda: self._reloader.succeed(built.signatures))
             # What packets, interfaces and rules hang on stays until a restart.
             names = ("signatures", "cleanup_interval", *BAN_SETTINGS)
             changed = {name: getattr(settings, name) for name in names}
@@ -268,7 +281,8 @@ class Daemon:
         return result if isinstance(result, dict) else result()
 
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        queue, kernel = self._queue, self._queue.kernel_counters()
+        queue, workers = self._workers.counters()
+        kernel = [kernel_counters(number) for number in self._settings.queues]
         xdp = None
         if self._xdp is not None:
             counters = self._xdp.counters()
@@ -285,22 +299,25 @@ class Daemon:
             "uptime_s": round(time.time() - self._started, 1),
             "monitor_only": self._settings.monitor_only,
             "queue": {
-                "number": queue.number,
+                "number": self._settings.queue_num,
                 "packets": queue.packets,
                 "accepted": queue.packets - queue.dropped,
                 "dropped": queue.dropped,
                 "errors": queue.errors,
-                "waiting": kernel.waiting,
-                "queue_dropped": kernel.queue_dropped,
-                "user_dropped": kernel.user_dropped,
+                "waiting": sum(counters.waiting for counters in kernel),
+                "queue_dropped": sum(counters.queue_dropped for counters in kernel),
+                "user_dropped": sum(counters.user_dropped for counters in kernel),
             },
+            "workers": [
+                {"queue": w.queue_num, "pid": w.pid, "packets": w.counters.packets} for w in workers
+            ],
             "signatures": {
                 "folder": str(self._settings.signatures),
-                "loaded": len(self._inspector.ruleset.statistics.signatures),
+                "loaded": self._built.signatures,
                 "reloads": self._reloader.succeeded,
                 "failed_reloads": self._reloader.failed,
             },
-            "flows": self._inspector.flows,
+            "flows": queue.flows,
             "detections": {
                 "total": self._events.by_signature.total(),
                 "by_signature": dict(self._events.by_signature),
@@ -310,13 +327,9 @@ class Daemon:
         }
 
 
-def set_up_logging(level: str) -> None:
-    """Log to standard error, with times unless a journal adds its own."""
-    under_journal = "JOURNAL_STREAM" in os.environ
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level,
-        format="%(levelname)s %(message)s"
-        if under_journal
-        else "%(asctime)s %(levelname)s %(message)s",
-    )
+def _build(directory: Path) -> Built:
+    build = Build(directory)
+    try:
+        return build.result()
+    finally:
+        build.end()

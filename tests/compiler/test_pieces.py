@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import functools
+import io
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.compiler.pieces import Assembly, pieces
+from engine.compiler.pieces import Assembly, write_pieces
 from engine.compiler.ruleset import Bank, RuleSet
 from engine.fields import Context
 from engine.paths import shipped_signatures
@@ -21,12 +22,13 @@ EXAMPLES = [test.payload for s in SHIPPED.signatures for test in s.tests]
 
 def travelled(ruleset: RuleSet) -> tuple[RuleSet, int]:
     """A RuleSet put together from its pieces, and how many these were."""
-    *first, last = pieces(ruleset)
-    assembly = Assembly()
-    assert all(assembly.add(piece) is None for piece in first)
-    arrived = assembly.add(last)
-    assert arrived is not None
-    return arrived, len(first) + 1
+    file = io.BytesIO()
+    write_pieces(ruleset, file)
+    file.seek(0)
+    assembly, count = Assembly(file), 1
+    while (arrived := assembly.next()) is None:
+        count += 1
+    return arrived, count
 
 
 def found(bank: Bank, payload: bytes) -> list[str]:

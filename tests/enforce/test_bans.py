@@ -62,7 +62,23 @@ def driver() -> Maps:
 
 @pytest.fixture
 def bans(queue: Maps, driver: Maps, clock: Clock) -> BanList:
-    return BanList(queue, driver, growth=Growth(2, 300, 1000))
+    made = BanList(queue, growth=Growth(2, 300, 1000))
+    made.use_driver(driver)
+    return made
+
+
+def test_a_driver_that_comes_later_gets_all_and_one_that_goes_no_more(
+    queue: Maps, driver: Maps, clock: Clock
+) -> None:
+    bans = BanList(queue)
+    for target in (A, ENDPOINT):
+        bans.offend(target, "a.b", 60)
+    bans.use_driver(driver)
+    assert driver.entries == {A: 160 * NS}
+    bans.use_driver(None)
+    bans.offend(B, "a.b", 60)
+    bans.unban(A)
+    assert driver.entries == {A: 160 * NS}
 
 
 def test_a_ban_is_mirrored_and_told(bans: BanList, queue: Maps, driver: Maps, clock: Clock) -> None:
@@ -227,6 +243,7 @@ def test_all_is_kept(bans: BanList, queue: Maps, clock: Clock, tmp_path: Path) -
     kept.offend(C, "a.b", 60)
     kept.unban(C)
     kept.count({A: (3, 300), B: (1, 1)})
+    kept.keep_counts()
     state.close()
     bans.restore(BanState(file).load().bans)
     assert [ban.as_json() for ban in bans] == [ban.as_json() for ban in kept]

@@ -25,16 +25,26 @@ DETECTION = Detection(
 PACKET = udp(A, 1, "192.0.2.1", 2, b"x")
 
 
+class Queue(BannedAddresses):
+    """What workers do with what they are told."""
+
+    def ban(self, target: bytes, until_ns: int) -> None:
+        self.set(target, until_ns)
+
+    def unban(self, target: bytes) -> None:
+        self.set(target, 0)
+
+
 def begun(
     folder: Path | None = None, machine: Machine | None = None, **settings: object
 ) -> tuple[Enforcement, BannedAddresses]:
-    queue = BannedAddresses()
+    queue = Queue()
     made = Enforcement(
         Settings.model_validate({"state_directory": folder, **settings}),
         machine or Machine(),
         queue,
     )
-    made.begin(None)
+    made.begin()
     return made, queue
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from tools.lab.topology import Topology
 
 pytestmark = pytest.mark.lab
 
+_SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 ON_THE_QUEUE_ALONE = ("--xdp-mode", "off")
 
 
@@ -143,6 +145,8 @@ class _Stream:
         self.sent = 0
         self._arrived: set[int] = set()
         self._datagrams = datagrams
+        # This process may have to wait for its turn; that is no loss of the blocker's.
+        datagrams.server.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 * 1024 * 1024)
         self._open = True
         self._threads = [threading.Thread(target=run) for run in (self._send, self._receive)]
 

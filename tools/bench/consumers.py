@@ -44,9 +44,12 @@ def queue_counters(program: Program) -> QueueCounters:
 
 
 def pin(program: Program, processor: int) -> None:
-    """Keep a program, all its threads, on one processor."""
-    for thread in Path(f"/proc/{program.process.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {processor})
+    """Keep a program, its processes and all their threads, on one processor."""
+    pids = [program.process.pid]
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {processor})
+            pids += map(int, (thread / "children").read_text().split())
 
 
 Consumer = Callable[[Topology, Programs], AbstractContextManager[Program | None]]
