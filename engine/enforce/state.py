@@ -104,8 +104,11 @@ class BanState:
         """What was kept before is lost: all should be told again, and this be reset."""
         self._database: sqlite3.Connection | None = None
         self._changes: _Changes = {}
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
+        # How many changes there were, how many of them are on the disk; attempts that failed.
+        self._told = self._written = self._failed = 0
+        self._lock = threading.Condition()
+        self._hurry = threading.Event()
+        self._ends = False
         self._thread = threading.Thread(target=self._write_on, name="ban state", daemon=True)
 
     def load(self) -> Kept:
@@ -138,28 +141,47 @@ class BanState:
 
     def close(self) -> None:
         """Write what is left, if the disk lets us within some seconds."""
-        self._closing.set()
+        self._ends = True
+        self._hurry.set()
         if self._thread.is_alive():
             self._thread.join(_CLOSE_S)
             if self._thread.is_alive():
                 _log.error("%s: the disk does not answer; the last bans may be lost", self.file)
 
+    def flush(self, timeout_s: float = _CLOSE_S) -> bool:
+        """Wait until all is on the disk; false where it is not. For any thread."""
+        if self.file is None:
+            return False
+        with self._lock:
+            wanted, failed = self._told, self._failed
+            self._hurry.set()
+            self._lock.wait_for(lambda: self._written >= wanted or self._failed > failed, timeout_s)
+            return self._written >= wanted
+
     def _change(self, table: str, key: str, row: _Row) -> None:
         if self.file is not None:
             with self._lock:
                 self._changes[table, key] = row
+                self._told += 1
 
     # --- the thread
 
     def _write_on(self) -> None:
         ends = False
         while not ends:
-            ends = self._closing.wait(RETRY_S if self.problem else WRITE_INTERVAL_S)
+            self._hurry.wait(RETRY_S if self.problem else WRITE_INTERVAL_S)
+            self._hurry.clear()
+            ends = self._ends
             with self._lock:
-                changes, self._changes = self._changes, {}
-            if changes and not self._write(changes):
-                with self._lock:  # what came meanwhile is newer
+                changes, self._changes, told = self._changes, {}, self._told
+            is_written = not changes or self._write(changes)
+            with self._lock:
+                if is_written:
+                    self._written = told
+                else:  # what came meanwhile is newer
+                    self._failed += 1
                     self._changes = changes | self._changes
+                self._lock.notify_all()
         if self._database is not None:
             self._database.close()
 
@@ -176,6 +198,7 @@ class BanState:
         except (OSError, sqlite3.Error) as error:
             self._fail("cannot be read", error)
             return None
+        self.problem = ""
         return kept
 
     def _write(self, changes: _Changes) -> bool:

@@ -38,7 +38,7 @@ class BanRequests:
         # A million of them take seconds to write down, which nobody else should wait for.
         return lambda: {"bans": [ban.as_json() for ban in bans]}
 
-    def _ban(self, request: _Request) -> _Request:
+    def _ban(self, request: _Request) -> Deferred:
         """Ban each of `bans`: {address, duration_s, reason}, the last two if need be."""
         answer: _Request = {"banned": [], "refused": []}
         for wanted in _list_of(request, "bans", dict):
@@ -56,9 +56,9 @@ class BanRequests:
             _log.info("banned %s by hand for %d s", ban["address"], ban["remaining_s"])
         elif banned:
             _log.info("banned %d addresses by hand", len(banned))
-        return answer
+        return self._when_kept(answer)
 
-    def _unban(self, request: _Request) -> _Request:
+    def _unban(self, request: _Request) -> Deferred:
         answer: _Request = {"unbanned": [], "refused": []}
         for address in _list_of(request, "addresses", str):
             try:
@@ -68,7 +68,7 @@ class BanRequests:
                 _log.info("unbanned %s by hand", address)
             except InputError as error:
                 answer["refused"].append({"address": address, "why": str(error)})
-        return answer
+        return self._when_kept(answer)
 
     def _list_allowed(self, _request: _Request) -> _Request:
         return {
@@ -78,24 +78,24 @@ class BanRequests:
             ]
         }
 
-    def _allow(self, request: _Request) -> _Request:
+    def _allow(self, request: _Request) -> Deferred:
         networks = [_network(text) for text in _list_of(request, "networks", str)]
         lifted = self._enforcement.allow(networks)
         shown = [_shown(network) for network in networks]
         _log.info("allowed by hand: %s; bans lifted: %d", ", ".join(shown), lifted)
-        return {"allowed": shown, "lifted": lifted, "kept_in": self._kept_in()}
+        return self._when_kept({"allowed": shown, "lifted": lifted})
 
-    def _disallow(self, request: _Request) -> _Request:
+    def _disallow(self, request: _Request) -> Deferred:
         networks = [_network(text) for text in _list_of(request, "networks", str)]
         for network in networks:
             self._enforcement.disallow(network)
             _log.info("no longer allowed: %s", _shown(network))
-        return {"disallowed": [_shown(network) for network in networks]}
+        return self._when_kept({"disallowed": [_shown(network) for network in networks]})
 
-    def _kept_in(self) -> str | None:
-        """The file that what is changed now will be read from after a restart."""
+    def _when_kept(self, answer: _Request) -> Deferred:
+        """Answer when the operator's word is on the disk: `kept_in` is the file, null for none."""
         state = self._enforcement.state
-        return str(state.file) if state.file is not None and not state.problem else None
+        return lambda: {**answer, "kept_in": str(state.file) if state.flush() else None}
 
 
 def _list_of(request: _Request, name: str, kind: type) -> list[Any]:

@@ -81,6 +81,29 @@ def test_it_is_written_while_we_go_on(file: Path) -> None:
     state.close()
 
 
+def test_whoever_waits_for_the_disk_need_not_wait_for_the_interval(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WRITE_INTERVAL_S", 1000)
+    monkeypatch.setattr(module, "RETRY_S", 1000)
+    state = BanState(file)
+    state.load()
+    state.keep(BAN)
+    assert state.flush()
+    assert not state._changes
+    state.close()
+    assert not BanState().flush()
+    file.parent.rename(file.parent.with_name("elsewhere"))
+    file.parent.write_text("in the way")
+    state = BanState(file)
+    state.load()
+    state.keep(BAN)
+    assert not state.flush()
+    file.parent.unlink()
+    assert state.flush()
+    state.close()
+
+
 def test_many_take_several_statements(file: Path) -> None:
     many = [replace(BAN, target=number.to_bytes(4, "big")) for number in range(1234)]
     fill(file, *many)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_how_loudly_a_detection_is_told(
 ) -> None:
     log = tmp_path / "detections.json"
     events = Events(log, monitor_only=monitor_only)
-    banned = [SOURCE.address] if action == "block" and not monitor_only else []
+    banned = ["10.0.0.1"] if action == "block" and not monitor_only else []
     with caplog.at_level(logging.DEBUG):
         events.detected(detection(action), banned)
     events.close()
@@ -49,3 +50,20 @@ def test_how_loudly_a_detection_is_told(
     assert events.by_signature == {"a.b": 1}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["action"] for line in lines] == ([] if action == "tag" else [action])
+
+
+def test_what_is_told_again_is_counted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "detections.json"
+    events = Events(log, monitor_only=False)
+    again = replace(detection("block"), repeated=True)
+    with caplog.at_level(logging.INFO):
+        events.detected(detection("block"), [])
+        events.detected(again, ["10.0.0.1"])
+    events.close()
+    assert events.by_signature.total() == 1
+    assert caplog.messages[0].endswith("dropped")
+    assert caplog.messages[1].endswith("dropped, banned 10.0.0.1")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["repeated"] for line in lines] == [False, True]
