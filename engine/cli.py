@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.ban_commands import add_ban_commands
+from engine.certainty import DEFAULT_PROFILE, PROFILES
 from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
@@ -85,6 +86,7 @@ def _add_run(commands: Any) -> None:
     add("--workers", "workers", metavar="N")
     add("--signatures", "signatures", metavar="DIR")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    add("--detection-profile", "detection_profile", metavar="strict|balanced|plain")
     add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
@@ -115,6 +117,12 @@ def _add_check(commands: Any) -> None:
         default=shipped_signatures(),
         metavar="PATH",
         help="a folder, or one file in it (default: the signatures that btblocker ships)",
+    )
+    check.add_argument(
+        "--detection-profile",
+        choices=PROFILES,
+        default=DEFAULT_PROFILE,
+        help="how sure signatures must be to be in force (default: %(default)s)",
     )
     check.add_argument(
         "--json", action="store_true", help="diagnostics and statistics for editors and scripts"
@@ -169,7 +177,7 @@ def _check(options: argparse.Namespace) -> int:
         return 0
     ruleset = None
     try:
-        ruleset = load(options.place)
+        ruleset = load(options.place, profile=options.detection_profile)
         diagnostics = [*ruleset.warnings, *self_test(ruleset)]
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
@@ -193,7 +201,7 @@ def _check(options: argparse.Namespace) -> int:
 def _summary(ruleset: RuleSet) -> str:
     facts = ruleset.statistics
     signatures = (*ruleset.signatures, *ruleset.disabled)
-    off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
+    off = f", {len(ruleset.disabled)} of them not in force" if ruleset.disabled else ""
     tests = sum(len(signature.tests) for signature in signatures)
     expressions = sum(bank.expressions for bank in facts.banks)
     return (
@@ -238,7 +246,8 @@ def _status(options: argparse.Namespace) -> int:
         table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped")
     table.add_row(
         "signatures",
-        f"{signatures['loaded']} from {signatures['folder']}, {signatures['reloads']} reloads, "
+        f"{signatures['loaded']} from {signatures['folder']} ({signatures['profile']}), "
+        f"{signatures['reloads']} reloads, "
         f"{signatures['failed_reloads']} refused",
     )
     bans, state = status["bans"], status["state"]

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.certainty import DEFAULT_PROFILE, DetectionProfile
 from engine.errors import InputError
 from engine.paths import shipped_signatures
 
@@ -33,6 +34,7 @@ ENVIRONMENT = {
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
     "CLEANUP_INTERVAL": "cleanup_interval",
+    "DETECTION_PROFILE": "detection_profile",
     # systemd sets this one for a unit that says StateDirectory=.
     "STATE_DIRECTORY": "state_directory",
 }
@@ -91,6 +93,11 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=256, description="queues, each with a process of its own")
     signatures: Path = Field(
         default_factory=shipped_signatures, description="folder of signature files"
+    )
+    detection_profile: DetectionProfile = Field(
+        DEFAULT_PROFILE,
+        description="how sure signatures must be: plain (certain), balanced (also likely) or "
+        "strict (also guesses)",
     )
     fail_open: bool = Field(
         True, description="let packets pass that cannot be inspected: no process, a full queue"

@@ -13,6 +13,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import BinaryIO
 
+from engine.certainty import DetectionProfile
 from engine.compiler.pieces import write_pieces
 from engine.compiler.ruleset import RuleSet
 from engine.errors import UnavailableError
@@ -40,9 +41,9 @@ class _Done:
     signatures: int | None
 
 
-def build_tested(directory: Path) -> RuleSet:
+def build_tested(directory: Path, profile: DetectionProfile) -> RuleSet:
     """Compile a folder and run its signatures' tests. Raises SignatureError."""
-    ruleset = load(directory)
+    ruleset = load(directory, profile=profile)
     if failures := self_test(ruleset):
         raise SignatureError(failures)
     return ruleset
@@ -51,10 +52,10 @@ def build_tested(directory: Path) -> RuleSet:
 class Build:
     """A build under way."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, profile: DetectionProfile) -> None:
         self._process: Popen[bytes]
         self._process, self._channel = start_process("engine.service.builder")
-        self._channel.send(directory)
+        self._channel.send((directory, profile))
 
     def fileno(self) -> int:
         """Readable when `result` need not wait."""
@@ -97,10 +98,10 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.alarm(MAX_BUILD_S)
     channel = Channel.to_parent()
-    directory, _ = channel.receive()
+    (directory, profile), _ = channel.receive()
     with memory_file("btblocker-signatures") as file:
         try:
-            ruleset = build_tested(directory)
+            ruleset = build_tested(directory, profile)
         except SignatureError as error:
             pickle.dump(error.diagnostics, file)
             done = _Done(None)

@@ -58,7 +58,7 @@ class Daemon:
         """
         self._settings = settings
         self._reread = reread
-        self._built = _build(settings.signatures)
+        self._built = _build(settings)
         self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
         self._started = time.time()
         self._stopping = False
@@ -249,13 +249,13 @@ class Daemon:
             self._built = built
             self._workers.install(built, lambda: self._reloader.succeed(built.signatures))
             # What packets, interfaces and rules hang on stays until a restart.
-            names = ("signatures", "cleanup_interval", *BAN_SETTINGS)
+            names = ("signatures", "detection_profile", "cleanup_interval", *BAN_SETTINGS)
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
             self._enforcement.configure(self._settings)
 
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, install)
+        self._reloader.start(settings.signatures, settings.detection_profile, install)
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -314,6 +314,7 @@ class Daemon:
             "signatures": {
                 "folder": str(self._settings.signatures),
                 "loaded": self._built.signatures,
+                "profile": self._settings.detection_profile,
                 "reloads": self._reloader.succeeded,
                 "failed_reloads": self._reloader.failed,
             },
@@ -327,8 +328,8 @@ class Daemon:
         }
 
 
-def _build(directory: Path) -> Built:
-    build = Build(directory)
+def _build(settings: Settings) -> Built:
+    build = Build(settings.signatures, settings.detection_profile)
     try:
         return build.result()
     finally:

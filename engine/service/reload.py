@@ -7,6 +7,7 @@ import selectors
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.certainty import DetectionProfile
 from engine.errors import BtblockerError
 from engine.service.builder import Build, Built
 
@@ -25,14 +26,16 @@ class Reloader:
         self.failed = 0
         self._selector = selector
         self._build: Build | None = None
-        self._next: tuple[Path, Callable[[Built], None]] | None = None
+        self._next: tuple[Path, DetectionProfile, Callable[[Built], None]] | None = None
 
-    def start(self, directory: Path, install: Callable[[Built], None]) -> None:
+    def start(
+        self, directory: Path, profile: DetectionProfile, install: Callable[[Built], None]
+    ) -> None:
         """Begin to build; `install` gets the new RuleSet, from a later call, if all is well."""
         if self._build is not None:
-            self._next = directory, install
+            self._next = directory, profile, install
             return
-        self._build = Build(directory)
+        self._build = Build(directory, profile)
         self._selector.register(self._build, selectors.EVENT_READ, lambda: self._finish(install))
 
     def succeed(self, signatures: int) -> None:

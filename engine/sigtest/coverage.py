@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,8 @@ def _untested_patterns(signatures: Sequence[Signature]) -> dict[str, list[str]]:
     database = Database([placed(pattern, None) for _, pattern in each])
     untested: dict[str, list[str]] = {}
     for signature in signatures:
-        payloads = [part for test in signature.tests for part in test.turns or (test.payload,)]
+        turns = [turn for test in signature.tests for turn in test.turns or ((test.payload,),)]
+        payloads = itertools.chain.from_iterable(turns)
         found = {each[hit][1] for payload in payloads for hit in database.scan(payload)}
         untested[signature.id] = [p.name for p in signature.patterns if p not in found]
     return untested

@@ -115,6 +115,24 @@ def test_a_refused_reload_leaves_the_settings_alone(topology: Topology, tmp_path
         assert folder_and_ban(blocker) == (str(new), 900)
 
 
+def test_a_reload_follows_the_profile(topology: Topology, tmp_path: Path) -> None:
+    signatures, settings = tmp_path / "signatures", tmp_path / "settings.toml"
+    signatures.mkdir()
+    _write_signature(signatures, CHAT.replace("scope:", "certainty: guess\nscope:"))
+    chosen = f'signatures = "{signatures}"\ndetection_profile = '
+    settings.write_text(chosen + '"balanced"\n')
+    with (
+        run_blocker(topology, "--config", str(settings), *ON_THE_QUEUE_ALONE) as blocker,
+        Datagrams(topology) as datagrams,
+    ):
+        assert datagrams.pass_through(b"CHAT/1 hello")
+        settings.write_text(chosen + '"strict"\n')
+        blocker.reload()
+        wait_until(lambda: _reloads(blocker) == (1, 0), 10, "reloaded")
+        assert blocker.status()["signatures"]["profile"] == "strict"
+        assert not datagrams.pass_through(b"CHAT/1 hello")
+
+
 def test_reloads_lose_no_packet(topology: Topology) -> None:
     with run_blocker(topology) as blocker, Datagrams(topology) as datagrams:
         sent = 0
