@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.compiler.driver import Placement, placements
 from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
@@ -85,6 +86,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
+    add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
     add("--ban-duration", "ban_duration", metavar="SECONDS")
@@ -168,10 +170,12 @@ def _check(options: argparse.Namespace) -> int:
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
     failed = has_errors(diagnostics)
+    placed = [] if ruleset is None else placements(ruleset.signatures)
     if options.json:
         found = {
             "diagnostics": [d.as_json() for d in diagnostics],
             "statistics": None if ruleset is None else ruleset.statistics.as_json(),
+            "driver": [placement.as_json() for placement in placed],
         }
         print(json.dumps(found, indent=2))
     else:
@@ -179,12 +183,12 @@ def _check(options: argparse.Namespace) -> int:
             print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
             if options.verbose:
-                print("\n".join(_signature_lines(ruleset.statistics)))
-            print(_summary(ruleset))
+                print("\n".join(_signature_lines(ruleset.statistics, placed)))
+            print(_summary(ruleset, placed))
     return 2 if ruleset is None else int(failed)
 
 
-def _summary(ruleset: RuleSet) -> str:
+def _summary(ruleset: RuleSet, placed: Sequence[Placement]) -> str:
     facts = ruleset.statistics
     signatures = (*ruleset.signatures, *ruleset.disabled)
     off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
@@ -194,7 +198,8 @@ def _summary(ruleset: RuleSet) -> str:
         f"{_many(len(signatures), 'signature')}{off}, {_many(tests, 'test')}: all well\n"
         f"{_many(expressions, 'expression')} in {facts.bytes / 1024:.0f} KiB; "
         f"decided by patterns alone: {len(facts.signatures) - facts.need_python}, "
-        f"by Python after a trigger: {facts.need_python}"
+        f"by Python after a trigger: {facts.need_python}, "
+        f"with --xdp-signatures in the driver, too: {sum(p.driver != 'none' for p in placed)}"
     )
 
 
@@ -202,11 +207,13 @@ def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _signature_lines(facts: Statistics) -> Iterator[str]:
+def _signature_lines(facts: Statistics, placed: Sequence[Placement]) -> Iterator[str]:
+    in_driver = {placement.id: placement for placement in placed}
     for signature in facts.signatures:
         yield f"{signature.id}, on {signature.bank}s"
         yield f"    trigger ({signature.trigger_bits:.0f} bits): {signature.shown_trigger}"
         yield f"    Python: {', '.join(signature.python) or 'not needed'}"
+        yield f"    driver: {in_driver[signature.id]}"
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -228,8 +235,9 @@ def _status(options: argparse.Namespace) -> int:
         table.add_row("XDP", "off")
     else:
         interfaces = ", ".join(f"{i['name']} ({i['mode']})" for i in xdp["interfaces"])
-        dropped = xdp["dropped_source"] + xdp["dropped_destination"]
-        table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped")
+        dropped = sum(count for name, count in xdp.items() if name.startswith("dropped_"))
+        in_driver = f", {len(xdp['signatures'])} signatures" if xdp["signatures"] else ""
+        table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped{in_driver}")
     table.add_row(
         "signatures",
         f"{signatures['loaded']} from {signatures['folder']}, {signatures['reloads']} reloads, "
@@ -249,9 +257,11 @@ def _bans(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(bans, indent=2))
         return 0
-    table = Table("address", "reason", "ends in", box=None, pad_edge=False)
+    table = Table("address", "reason", "ends in", "dropped in driver", box=None, pad_edge=False)
     for ban in bans:
-        table.add_row(ban["address"], ban["reason"], f"{ban['remaining_s']} s")
+        packets = ban["driver_packets"]
+        dropped = "" if packets is None else f"{packets} ({ban['driver_bytes']} B)"
+        table.add_row(ban["address"], ban["reason"], f"{ban['remaining_s']} s", dropped)
     _out.print(table if bans else "nobody is banned", soft_wrap=True)
     return 0
 

@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "QUEUE_NUM": "queue_num",
     "MONITOR_ONLY": "monitor_only",
     "XDP_MODE": "xdp_mode",
+    "XDP_SIGNATURES": "xdp_signatures",
     "BAN_DURATION": "ban_duration",
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
@@ -63,6 +64,9 @@ class Settings(BaseModel):
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
         "auto", description="how XDP is attached"
+    )
+    xdp_signatures: bool = Field(
+        False, description="decide signatures of fixed bytes in the XDP program, too"
     )
     manage_rules: bool = Field(
         False, description="add the iptables rules, and take them away on exit"

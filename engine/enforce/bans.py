@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol
 
-from engine.enforce.xdp import DEFAULT_CAPACITY
+from engine.enforce.bpf import BanEntry
+from engine.enforce.program import DEFAULT_CAPACITY
 
 _NS = 1_000_000_000
 
@@ -41,6 +42,7 @@ class FastPath(Protocol):
 
     def ban(self, address: bytes, expires_ns: int) -> None: ...
     def unban(self, address: bytes) -> bool: ...
+    def banned(self) -> Iterator[BanEntry]: ...
 
 
 class BanList:
@@ -63,13 +65,17 @@ class BanList:
 
     def ban(self, address: bytes, reason: str, duration_s: int) -> Ban:
         """Ban an address, or renew its ban."""
-        ban = Ban(address, reason, time.time(), time.monotonic_ns() + duration_s * _NS)
+        ban = self.adopt(address, reason, time.monotonic_ns() + duration_s * _NS)
+        if self._fast_path is not None:
+            self._fast_path.ban(address, ban.expires_ns)
+        return ban
+
+    def adopt(self, address: bytes, reason: str, expires_ns: int) -> Ban:
+        """Take in a ban that the fast path has set by itself."""
         self._bans.pop(address, None)
         if len(self._bans) >= DEFAULT_CAPACITY:
             self.unban(next(iter(self._bans)))
-        self._bans[address] = ban
-        if self._fast_path is not None:
-            self._fast_path.ban(address, ban.expires_ns)
+        ban = self._bans[address] = Ban(address, reason, time.time(), expires_ns)
         return ban
 
     def unban(self, address: bytes) -> bool:
@@ -87,6 +93,19 @@ class BanList:
         for address in expired:
             self.unban(address)
         return len(expired)
+
+    def as_json(self) -> list[dict[str, object]]:
+        """The bans in force, and what the fast path has dropped for each: null without one."""
+        fast = self._fast_path
+        hits = {entry.address: entry for entry in fast.banned()} if fast is not None else {}
+        return [
+            {
+                **ban.as_json(),
+                "driver_packets": hits[ban.address].packets if ban.address in hits else None,
+                "driver_bytes": hits[ban.address].bytes if ban.address in hits else None,
+            }
+            for ban in self
+        ]
 
     def covers(self, datagram: bytes) -> bool:
         """Whether an IP datagram comes from or goes to a banned address.

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from engine.inspect.inspector import Detection
 
 _log = logging.getLogger(__name__)
 
-_BROADCAST = IPv4Address("255.255.255.255")
+# What names no single remote host: loopback, link-local, multicast, broadcast, unspecified.
+_NO_HOST = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/32", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"),
+            *("::/128", "::1/128", "fe80::/10", "ff00::/8"),
+        ),
+    )
+)
 
 
 class Policy:
@@ -41,13 +50,11 @@ class Policy:
         if address in self._own:
             return True
         parsed = ip_address(address)
-        return (
-            parsed.is_loopback
-            or parsed.is_link_local
-            or parsed.is_multicast
-            or parsed.is_unspecified
-            or parsed == _BROADCAST
-        )
+        return any(parsed in network for network in _NO_HOST)
+
+    def exempt_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The same as networks, for the driver."""
+        return [*_NO_HOST, *map(ip_network, self._own)]
 
 
 def local_addresses() -> frozenset[bytes]:

@@ -16,7 +16,7 @@ from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode, 
 from engine.inspect.stream import StreamStart
 from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
-from engine.language.form import STOPPING, Action
+from engine.language.form import STOPPING, Action, Then
 
 
 class Verdict(Enum):
@@ -30,7 +30,8 @@ class Verdict(Enum):
 class Detection:
     """A signature found true for a packet, and for which.
 
-    `flow_packet` and `payload_packet` count from 1 within the flow, both directions.
+    `flow_packet` and `payload_packet` count from 1 within the flow, both directions; they are 0
+    for what was found `in_driver`, which knows no flows.
     """
 
     signature: str
@@ -41,6 +42,7 @@ class Detection:
     destination: Endpoint
     flow_packet: int
     payload_packet: int
+    in_driver: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,7 @@ class Inspector:
                     )
                 )
             # Also what was told before: as long as it goes on, its tag lasts.
-            self._tag(rule, packet, now_s)
+            self.tag(rule.then, packet, now_s)
         if not detections:
             return ACCEPTED
         flow.reported |= {detection.signature for detection in detections}
@@ -294,8 +296,9 @@ class Inspector:
             return Judgement(Verdict.DROP, tuple(detections))
         return Judgement(Verdict.ACCEPT, tuple(detections))
 
-    def _tag(self, rule: Rule, packet: Packet, now_s: float) -> None:
-        tag = rule.then.tag
+    def tag(self, then: Then, packet: Packet, now_s: float) -> None:
+        """Set the tag, if any, that a match in a packet sets; also one found elsewhere."""
+        tag = then.tag
         if tag is None:
             return
         if tag.of != "dst":

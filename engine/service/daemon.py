@@ -15,25 +15,26 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from ipaddress import ip_address
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from engine.compiler.ruleset import RuleSet
 from engine.config import Settings
 from engine.enforce.bans import BanList
 from engine.enforce.policy import Policy
+from engine.enforce.program import build_program
 from engine.enforce.redirect import Redirect
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
-from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
+from engine.inspect.inspector import ACCEPTED, Detection, Inspector, Verdict
+from engine.language.diagnostics import Diagnostic
 from engine.service.control import TIMEOUT_S, ControlServer
 from engine.service.events import Events
 from engine.service.interfaces import chosen_interfaces
-from engine.service.reload import Reloader, build_tested
+from engine.service.reload import Build, Reloader, build_tested
 from engine.sources.nfqueue import PacketQueue
 
 READY = "btblocker is ready"
@@ -107,6 +108,30 @@ class Daemon:
             self._events.detected(detection, banned)
         return judgement.verdict is Verdict.DROP and not self._settings.monitor_only
 
+    def _take_matches(self) -> None:
+        """Hear what signatures in the driver have dropped and banned by themselves."""
+        if self._xdp is None:
+            return
+        for match in self._xdp.matches():
+            signature, packet = match.signature, match.packet
+            source = packet.source
+            self._bans.adopt(source.address, signature.id, match.expires_ns)
+            self._inspector.tag(signature.then, packet, time.monotonic())
+            self._events.detected(
+                Detection(
+                    signature.id,
+                    signature.rev,
+                    signature.then.action,
+                    packet.transport,
+                    source,
+                    packet.destination,
+                    flow_packet=0,
+                    payload_packet=0,
+                    in_driver=True,
+                ),
+                (source.address,),
+            )
+
     # --- start and stop
 
     @contextlib.contextmanager
@@ -134,11 +159,23 @@ class Daemon:
                 signal.signal(number, handler)
 
     def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
-        if self._settings.xdp_mode == "off":
+        settings = self._settings
+        if settings.xdp_mode == "off":
             return None
-        interfaces = chosen_interfaces(self._settings.interface)
+        interfaces = chosen_interfaces(settings.interface)
+        in_driver = self._inspector.ruleset.signatures if settings.xdp_signatures else ()
         try:
-            return held.enter_context(XdpFilter(interfaces, XdpMode(self._settings.xdp_mode)))
+            program, warnings = build_program(in_driver)
+            _report(warnings)
+            return held.enter_context(
+                XdpFilter(
+                    interfaces,
+                    XdpMode(settings.xdp_mode),
+                    program,
+                    allowed=self._policy.exempt_networks(),
+                    ban_duration_s=settings.ban_duration,
+                )
+            )
         except UnavailableError as error:
             _log.warning("Failed to initialize XDP filter: %s", error)
             _log.warning("going on with NFQUEUE alone: every packet is dropped there")
@@ -160,6 +197,8 @@ class Daemon:
         ]
         if self._xdp is not None:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
+            if self._settings.xdp_signatures:
+                parts.append(f"{len(self._xdp.signatures)} of the signatures in the driver")
         if self._settings.monitor_only:
             parts.append("monitor only: nothing is dropped")
         return ", ".join(parts)
@@ -170,6 +209,8 @@ class Daemon:
         with selectors.DefaultSelector() as selector:
             selector.register(queue, selectors.EVENT_READ, queue.drain)
             selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+            if self._xdp is not None:
+                selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
             next_cleanup = time.monotonic() + self._settings.cleanup_interval
             while not self._stopping:
                 for key, _ in selector.select(max(0.0, next_cleanup - time.monotonic())):
@@ -192,6 +233,9 @@ class Daemon:
 
     def _clean_up(self) -> None:
         self._policy.refresh()
+        if self._xdp is not None:
+            self._xdp.allow_only(self._policy.exempt_networks())
+        self._take_matches()  # or a ban renewed just now would be taken for expired
         expired = self._bans.expire()
         if expired:
             _log.info("%d bans have expired", expired)
@@ -213,15 +257,22 @@ class Daemon:
             self._reloader.refuse(str(error))
             raise
 
-        def install(ruleset: RuleSet) -> None:
-            self._inspector.ruleset = ruleset
+        def install(build: Build) -> None:
+            if self._xdp is not None and build.driver is not None:
+                self._take_matches()
+                self._xdp.replace(build.driver)
+                _report(build.warnings)
+            self._inspector.ruleset = build.ruleset
             # What packets, interfaces and rules hang on stays until a restart.
             names = ("signatures", "ban_duration", "cleanup_interval")
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
+            if self._xdp is not None:
+                self._xdp.set_ban_duration(self._settings.ban_duration)
 
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, install)
+        for_driver = self._xdp is not None and self._settings.xdp_signatures
+        self._reloader.start(settings.signatures, for_driver, install)
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +297,7 @@ class Daemon:
         return answer.result(timeout=TIMEOUT_S)
 
     def _list_bans(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return {"bans": [ban.as_json() for ban in self._bans]}
+        return {"bans": self._bans.as_json()}
 
     def _ban(self, request: dict[str, Any]) -> dict[str, Any]:
         address = _address(request)
@@ -279,6 +330,8 @@ class Daemon:
                 "passed": counters.passed,
                 "dropped_source": counters.dropped_source,
                 "dropped_destination": counters.dropped_destination,
+                "dropped_signature": counters.dropped_signature,
+                "signatures": [signature.id for signature in self._xdp.signatures],
             }
         return {
             "pid": os.getpid(),
@@ -315,6 +368,11 @@ def _address(request: dict[str, Any]) -> bytes:
         return ip_address(str(request.get("address"))).packed
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _report(warnings: Iterable[Diagnostic]) -> None:
+    for warning in warnings:
+        _log.warning("%s", warning)
 
 
 def set_up_logging(level: str) -> None:

@@ -10,10 +10,13 @@ import logging
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.compiler.ruleset import RuleSet
-from engine.language.diagnostics import SignatureError
+from engine.enforce.program import XdpProgram, build_program
+from engine.errors import UnavailableError
+from engine.language.diagnostics import Diagnostic, SignatureError
 from engine.selftest import self_test
 from engine.signatures import load
 
@@ -28,11 +31,27 @@ def build_tested(directory: Path) -> RuleSet:
     return ruleset
 
 
-def _build_elsewhere(directory: Path) -> RuleSet | str:
-    """`build_tested` for another process: the RuleSet, or the diagnostics as text."""
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What a reload puts in force. `driver` is the XDP program, where it decides signatures.
+
+    `warnings` are about what the driver does not take.
+    """
+
+    ruleset: RuleSet
+    driver: XdpProgram | None = None
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def _build_elsewhere(directory: Path, for_driver: bool) -> Build | str:
+    """Build for another process; gives why not as text."""
     try:
-        return build_tested(directory)
-    except SignatureError as error:
+        ruleset = build_tested(directory)
+        if not for_driver:
+            return Build(ruleset)
+        program, warnings = build_program(ruleset.signatures)
+        return Build(ruleset, program, tuple(warnings))
+    except (SignatureError, UnavailableError) as error:
         return str(error)
 
 
@@ -47,16 +66,19 @@ class Reloader:
         self.failed = 0
         self._post = post
         self._executor: ProcessPoolExecutor | None = None
-        self._next: tuple[Path, Callable[[RuleSet], None]] | None = None
+        self._next: tuple[Path, bool, Callable[[Build], None]] | None = None
 
-    def start(self, directory: Path, install: Callable[[RuleSet], None]) -> None:
-        """Begin to build; `install` gets the new RuleSet, on the main thread, if all is well."""
+    def start(self, directory: Path, for_driver: bool, install: Callable[[Build], None]) -> None:
+        """Begin to build; `install` gets what was built, on the main thread, if all is well.
+
+        Where it raises UnavailableError, nothing must have changed: the reload is refused.
+        """
         if self._executor is not None:
-            self._next = directory, install
+            self._next = directory, for_driver, install
             return
         # Spawned, not forked: the parent holds a queue, BPF maps and threads.
         self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        future = self._executor.submit(_build_elsewhere, directory)
+        future = self._executor.submit(_build_elsewhere, directory, for_driver)
         future.add_done_callback(lambda done: self._post(lambda: self._finish(done, install)))
 
     def refuse(self, reason: str) -> None:
@@ -69,8 +91,8 @@ class Reloader:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _finish(self, future: Future[RuleSet | str], install: Callable[[RuleSet], None]) -> None:
-        """Install the RuleSet, or say why not. Runs on the main thread."""
+    def _finish(self, future: Future[Build | str], install: Callable[[Build], None]) -> None:
+        """Install what was built, or say why not. Runs on the main thread."""
         assert self._executor is not None
         self._executor.shutdown(wait=False)
         self._executor = None
@@ -78,12 +100,15 @@ class Reloader:
             result = future.result()
         except Exception as error:  # the builder died: out of memory, killed
             result = f"the building process failed: {error!r}"
-        if isinstance(result, RuleSet):
-            install(result)
-            self.succeeded += 1
-            _log.info("reloaded: %d signatures in force", len(result.signatures))
-        else:
-            self.refuse(result)
+        try:
+            if isinstance(result, Build):
+                install(result)
+                self.succeeded += 1
+                _log.info("reloaded: %d signatures in force", len(result.ruleset.signatures))
+            else:
+                self.refuse(result)
+        except UnavailableError as error:
+            self.refuse(str(error))
         if self._next is not None:
             following, self._next = self._next, None
             self.start(*following)
