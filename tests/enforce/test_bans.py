@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 
 from engine.enforce import bans as module
 from engine.enforce.bans import BanList
+from engine.enforce.bpf import BanEntry
 from tests.captures import udp
 
 A, B, C = "198.51.100.1", "198.51.100.2", "198.51.100.3"
@@ -28,6 +30,9 @@ class Maps:
 
     def unban(self, address: bytes) -> bool:
         return self.entries.pop(address, None) is not None
+
+    def banned(self) -> Iterator[BanEntry]:
+        return (BanEntry(address, end, 3, 180) for address, end in self.entries.items())
 
 
 class Clock:
@@ -131,8 +136,34 @@ def test_an_expired_ban_hides_no_other(bans: BanList, clock: Clock) -> None:
     assert bans.covers(udp(B, 1, A, 2, b""))
 
 
+def test_bans_are_listed_with_what_the_driver_has_dropped(bans: BanList) -> None:
+    bans.ban(packed(A), "a.b", 60)
+    (listed,) = bans.as_json()
+    assert (listed["address"], listed["driver_packets"], listed["driver_bytes"]) == (A, 3, 180)
+
+
+def test_a_ban_that_the_driver_has_set_is_taken_in(
+    bans: BanList, maps: Maps, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DEFAULT_CAPACITY", 2)
+    for address in (A, B):
+        bans.ban(packed(address), "manual", 60)
+    maps.ban(packed(C), 130 * NS)
+    bans.adopt(packed(C), "a.b", 130 * NS)
+    assert [(ban.address, ban.reason) for ban in bans] == [
+        (packed(B), "manual"),
+        (packed(C), "a.b"),
+    ]
+    assert set(maps.entries) == {packed(B), packed(C)}, "the oldest gave way"
+    assert bans.covers(udp(C, 1, A, 2, b""))
+    clock.now_s += 30
+    assert bans.expire() == 1
+    assert set(maps.entries) == {packed(B)}
+
+
 def test_without_xdp_bans_hold_too(clock: Clock) -> None:
     bans = BanList()
     bans.ban(packed(A), "a.b", 60)
+    assert bans.as_json()[0]["driver_packets"] is None
     assert bans.covers(udp(A, 1, C, 2, b""))
     assert bans.unban(packed(A))

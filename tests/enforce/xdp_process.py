@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from ipaddress import ip_network
 from typing import Any
 
 from engine.enforce.xdp import XdpFilter, XdpMode
@@ -26,7 +27,9 @@ def answer(xdp: XdpFilter, method: str, *arguments: Any) -> Any:
         case "unban":
             return xdp.unban(bytes.fromhex(arguments[0]))
         case "banned":
-            return [[address.hex(), expires_ns] for address, expires_ns in xdp.banned()]
+            return [[ban.address.hex(), *ban[1:]] for ban in xdp.banned()]
+        case "allow_only":
+            return xdp.allow_only(ip_network(network) for network in arguments)
         case "counters":
             return asdict(xdp.counters())
         case "close_in_child":
