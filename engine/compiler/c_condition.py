@@ -1,13 +1,13 @@
 """A normalised condition as a C expression over bytes at fixed offsets.
 
-It is written in the macros of bpf/blocker.bpf.c: HAS(n) is true when the first n bytes are
-there to be read, LACKS(n) when the payload ends before; U8 to U64LE read. Of an author's text
-nothing but numbers gets into it. What C cannot decide counts as false: `engine.compiler.driver`
-says why that is right.
+It is written in the macros of bpf/blocker.bpf.c: HAS(n) is true when the payload has n bytes or
+more, U8 to U64LE read it. Of an author's text nothing but numbers gets into it. What C cannot
+decide counts as false: `engine.compiler.driver` says why that is right.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,8 @@ _VARIABLES = {
     "dst.port": ("destination_port", _PORT_MAX),
 }
 _TRUE, _FALSE = "1", "0"
+_LETTERS = frozenset(string.ascii_letters.encode())
+_UPPER = 0xDF
 
 # One byte of a pattern: its value under a mask.
 _Byte = tuple[int, int]
@@ -105,7 +107,7 @@ class _Translator:
                 value = self._value(operand)
                 signs = [_compared("==", value, self._value(item)) for item in items]
                 found = _any(signs)
-                return _known(value, f"!{found}") if negated else found
+                return _known(value, _not(found)) if negated else found
             case other:
                 raise _UndecidableError(_words(other))
 
@@ -123,7 +125,7 @@ class _Translator:
         return f"({' + '.join(each)} >= {wanted})"
 
     def _pattern(self, name: str, place: Place, negated: bool) -> str:
-        """It matches at a place, or does not: which of both, where bytes are out of sight, none."""
+        """It matches at a place, or does not."""
         pattern = self._patterns[name]
         alternatives = [
             (offset, sequence)
@@ -137,12 +139,9 @@ class _Translator:
             end = offset + len(sequence)
             if end > MAX_REACH_B:
                 raise _UndecidableError(f"{name} beyond byte {MAX_REACH_B}")
-            found = _all(list(self._bytes_equal(offset, sequence)))
-            if negated:
-                tests.append(f"(LACKS({end}) || (HAS({end}) && !{found}))")
-            else:
-                tests.append(_all([f"HAS({end})", found]))
-        return _all(tests) if negated else _any(tests)
+            tests.append(_all([f"HAS({end})", *self._bytes_equal(offset, sequence)]))
+        found = _any(tests)
+        return _not(found) if negated else found
 
     def _bytes_equal(self, offset: int, sequence: Sequence[_Byte]) -> Iterator[str]:
         """Comparisons of as many bytes at once as there are left."""
@@ -198,6 +197,10 @@ class _Translator:
             raise _UndecidableError("too many comparisons")
 
 
+def _not(test: str) -> str:
+    return {_TRUE: _FALSE, _FALSE: _TRUE}.get(test, f"!{test}")
+
+
 def _all(tests: Sequence[str]) -> str:
     if _FALSE in tests:
         return _FALSE
@@ -243,14 +246,26 @@ def _sequences(pattern: syntax.Pattern) -> list[list[_Byte]]:
     """The byte sequences that a pattern stands for."""
     match pattern.body:
         case syntax.TextBody(value=value):
-            masks = [
-                0xDF if pattern.nocase and chr(b).isalpha() and b < 128 else 0xFF for b in value
-            ]
-            return [list(zip(value, masks, strict=True))]
+            sequences = [[(byte, 0xFF) for byte in value]]
         case syntax.HexBody(items=items):
-            return _hex(pattern.name, items)
+            sequences = _hex(pattern.name, items)
         case _:
             raise _UndecidableError(f"{pattern.name} is a regular expression")
+    if not pattern.nocase:
+        return sequences
+    return [[_nocase(pattern.name, byte) for byte in sequence] for sequence in sequences]
+
+
+def _nocase(name: str, byte: _Byte) -> _Byte:
+    """The byte in upper and lower case alike, which differ by one bit."""
+    value, mask = byte
+    if not any(b & mask == value for b in _LETTERS):
+        return byte
+    if mask == 0xFF:
+        return value & _UPPER, _UPPER
+    if mask:
+        raise _UndecidableError(f"{name} is half a letter")
+    return byte
 
 
 def _hex(name: str, items: Sequence[syntax.HexItem]) -> list[list[_Byte]]:
