@@ -376,7 +376,10 @@ def _raw(name: str, condition: str) -> DriverSignature:
 
 def test_what_the_kernel_refuses_is_left_out_and_named() -> None:
     good = in_driver([chat()])
-    unchecked, broken = _raw("example.unchecked", "payload[100] == 1"), _raw("example.broken", "nothing")
+    unchecked, broken = (
+        _raw("example.unchecked", "payload[100] == 1"),
+        _raw("example.broken", "nothing"),
+    )
     built, refused = fit([unchecked, *good, broken], 1000)
     assert built.signatures == good
     assert "outside of the packet" in refused["example.unchecked"]
