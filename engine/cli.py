@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.certainty import DEFAULT_PROFILE, PROFILES
 from engine.compiler.driver import Placement, placements
 from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
@@ -82,8 +83,11 @@ def _add_run(commands: Any) -> None:
 
     add("--interface", "interface", metavar="IF[,IF]")
     add("--queue-num", "queue_num", metavar="N")
+    add("--workers", "workers", metavar="N")
     add("--signatures", "signatures", metavar="DIR")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    add("--detection-profile", "detection_profile", metavar="strict|balanced|plain")
+    add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
     add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
@@ -106,6 +110,12 @@ def _add_check(commands: Any) -> None:
         default=shipped_signatures(),
         metavar="PATH",
         help="a folder, or one file in it (default: the signatures that btblocker ships)",
+    )
+    check.add_argument(
+        "--detection-profile",
+        choices=PROFILES,
+        default=DEFAULT_PROFILE,
+        help="how sure signatures must be to be in force (default: %(default)s)",
     )
     check.add_argument(
         "--json", action="store_true", help="diagnostics and statistics for editors and scripts"
@@ -150,7 +160,8 @@ def _run(options: argparse.Namespace) -> int:
     def settings() -> Settings:
         return load_settings(options.config, os.environ, flags)
 
-    from engine.service.daemon import Daemon, set_up_logging
+    from engine.service.daemon import Daemon
+    from engine.service.logs import set_up_logging
 
     at_start = settings()
     set_up_logging(at_start.log_level)
@@ -165,7 +176,7 @@ def _check(options: argparse.Namespace) -> int:
         return 0
     ruleset = None
     try:
-        ruleset = load(options.place)
+        ruleset = load(options.place, profile=options.detection_profile)
         diagnostics = [*ruleset.warnings, *self_test(ruleset)]
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
@@ -191,7 +202,7 @@ def _check(options: argparse.Namespace) -> int:
 def _summary(ruleset: RuleSet, placed: Sequence[Placement]) -> str:
     facts = ruleset.statistics
     signatures = (*ruleset.signatures, *ruleset.disabled)
-    off = f", {len(ruleset.disabled)} of them switched off" if ruleset.disabled else ""
+    off = f", {len(ruleset.disabled)} of them not in force" if ruleset.disabled else ""
     tests = sum(len(signature.tests) for signature in signatures)
     expressions = sum(bank.expressions for bank in facts.banks)
     return (
@@ -240,7 +251,8 @@ def _status(options: argparse.Namespace) -> int:
         table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped{in_driver}")
     table.add_row(
         "signatures",
-        f"{signatures['loaded']} from {signatures['folder']}, {signatures['reloads']} reloads, "
+        f"{signatures['loaded']} from {signatures['folder']} ({signatures['profile']}), "
+        f"{signatures['reloads']} reloads, "
         f"{signatures['failed_reloads']} refused",
     )
     table.add_row("bans", str(status["bans"]["active"]))

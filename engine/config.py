@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.certainty import DEFAULT_PROFILE, DetectionProfile
 from engine.errors import InputError
 from engine.paths import shipped_signatures
 
@@ -31,6 +32,7 @@ ENVIRONMENT = {
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
     "CLEANUP_INTERVAL": "cleanup_interval",
+    "DETECTION_PROFILE": "detection_profile",
 }
 
 
@@ -57,9 +59,18 @@ class Settings(BaseModel):
     interface: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         (), description="interfaces for XDP; none means those with a default route"
     )
-    queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number")
+    queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number, the first one")
+    workers: int = Field(1, ge=1, le=256, description="queues, each with a process of its own")
     signatures: Path = Field(
         default_factory=shipped_signatures, description="folder of signature files"
+    )
+    detection_profile: DetectionProfile = Field(
+        DEFAULT_PROFILE,
+        description="how sure signatures must be: plain (certain), balanced (also likely) or "
+        "strict (also guesses)",
+    )
+    fail_open: bool = Field(
+        True, description="let packets pass that cannot be inspected: no process, a full queue"
     )
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
@@ -84,6 +95,11 @@ class Settings(BaseModel):
     detection_log: Path | None = Field(
         None, description="file that gets a JSON line for each detection"
     )
+
+    @property
+    def queues(self) -> range:
+        """The numbers of the queues."""
+        return range(self.queue_num, self.queue_num + self.workers)
 
 
 def load_settings(

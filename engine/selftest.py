@@ -60,25 +60,27 @@ def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -
     packets = _segments if signature.transport == "tcp" else _datagrams
     return any(
         inspector.judge(packet, now_s=0).detections
-        for packet in packets(test.turns or (test.payload,))
+        for packet in packets(test.turns or ((test.payload,),))
     )
 
 
-def _sides() -> Iterator[bytes]:
-    """The key of the client's direction, of the server's, and so on."""
-    return itertools.cycle((_KEY, reverse(_KEY)))
+def _sent(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[tuple[bytes, bytes]]:
+    """The packets of all turns, each with the key of its direction."""
+    for key, turn in zip(itertools.cycle((_KEY, reverse(_KEY))), turns, strict=False):
+        for payload in turn:
+            yield key, payload
 
 
-def _datagrams(turns: tuple[bytes, ...]) -> Iterator[Packet]:
-    for key, payload in zip(_sides(), turns, strict=False):
+def _datagrams(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    for key, payload in _sent(turns):
         yield Packet(UDP, key, payload, len(payload), 0, 0)
 
 
-def _segments(turns: tuple[bytes, ...]) -> Iterator[Packet]:
-    """A TCP connection from its SYN on (RFC 9293); each turn is one segment."""
+def _segments(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    """A TCP connection from its SYN on (RFC 9293)."""
     yield Packet(TCP, _KEY, b"", 0, 0, SYN)
     yield Packet(TCP, reverse(_KEY), b"", 0, 0, SYN | ACK)
     sequences = {_KEY: 1, reverse(_KEY): 1}
-    for key, payload in zip(_sides(), turns, strict=False):
+    for key, payload in _sent(turns):
         yield Packet(TCP, key, payload, len(payload), sequences[key], ACK)
         sequences[key] += len(payload)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from engine.certainty import DEFAULT_PROFILE, PROFILES, DetectionProfile
 from engine.compiler.ruleset import RuleSet
 from engine.fields import VOCABULARY
 from engine.language.checker import check
@@ -48,10 +49,13 @@ def _without_collection() -> Iterator[None]:
 
 
 @_without_collection()
-def load(place: Path, *, enable_all: bool = False) -> RuleSet:
+def load(
+    place: Path, *, profile: DetectionProfile = DEFAULT_PROFILE, enable_all: bool = False
+) -> RuleSet:
     """Compile a signature file, or every `*.yaml` below a folder.
 
-    With `enable_all` the signatures that say `enabled: false` judge packets like the others.
+    Signatures that are less certain than `profile` asks for are disabled. With `enable_all`
+    those that say `enabled: false` judge packets like the others.
     Variables and lists are those of the folder, or of the nearest folder above the file that
     has any, two levels up at most.
 
@@ -99,6 +103,9 @@ def load(place: Path, *, enable_all: bool = False) -> RuleSet:
         raise _refused(place, f"no signature in `{place}`: {what} is empty")
     if enable_all:
         signatures = [replace(signature, enabled=True) for signature in signatures]
+    signatures = [
+        s if s.certainty in PROFILES[profile] else replace(s, enabled=False) for s in signatures
+    ]
     return RuleSet(signatures, warnings=diagnostics, lists=lists)
 
 

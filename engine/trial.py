@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -164,12 +165,15 @@ class FlowPackets:
         )
 
 
-def try_capture(path: Path, ruleset: RuleSet) -> CaptureTrial:
-    """Inspect every packet of one capture."""
-    judge = Inspector(ruleset).judge
+def try_capture(path: Path, ruleset: RuleSet, *, isolate_flows: bool = False) -> CaptureTrial:
+    """Inspect every packet of one capture; `isolate_flows`, each flow as if there were no other.
+
+    No tag and no threshold then reaches from one flow to the next.
+    """
+    inspectors: defaultdict[FlowKey | None, Inspector] = defaultdict(lambda: Inspector(ruleset))
     packets = FlowPackets(path)
     for now_s, packet, flow in packets:
-        judgement = judge(packet, now_s)
+        judgement = inspectors[flow.key if isolate_flows else None].judge(packet, now_s)
         if judgement.detections:
             flow.add(judgement.detections)
     return packets.result()

@@ -16,8 +16,8 @@ OFF = ON.replace("example.protocol", "example.off").replace("then:", "enabled: f
     ("text", "summary"),
     [
         (ON, "1 signature, 2 tests: all well"),
-        (OFF, "1 signature, 1 of them switched off, 2 tests: all well"),
-        (f"{ON}---\n{OFF}", "2 signatures, 1 of them switched off, 4 tests: all well"),
+        (OFF, "1 signature, 1 of them not in force, 2 tests: all well"),
+        (f"{ON}---\n{OFF}", "2 signatures, 1 of them not in force, 4 tests: all well"),
     ],
     ids=["on", "off", "both"],
 )
@@ -27,6 +27,17 @@ def test_check_counts_what_is_switched_off(
     (tmp_path / "a.yaml").write_text(text)
     assert main(["check", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-2] == summary
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"), [("strict", ""), ("plain", ", 1 of them not in force")]
+)
+def test_check_loads_what_the_profile_asks_for(
+    profile: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(ON.replace("then:", "certainty: guess\nthen:"))
+    assert main(["check", str(tmp_path), "--detection-profile", profile]) == 0
+    assert capsys.readouterr().out.splitlines()[-2] == f"1 signature{said}, 2 tests: all well"
 
 
 def test_check_fails_when_a_test_of_one_that_is_switched_off_does(

@@ -48,6 +48,7 @@ def test_every_variable_is_a_setting() -> None:
         ("monitor_only", "true", True),
         ("monitor_only", "0", False),
         ("queue_num", "65535", 65535),
+        ("detection_profile", "strict", "strict"),
         ("detection_log", "/var/log/x", Path("/var/log/x")),
     ],
 )
@@ -67,6 +68,7 @@ def test_values(name: str, value: Any, taken: Any) -> None:
         ("MONITOR_ONLY", "perhaps"),
         ("LOG_LEVEL", "LOUD"),
         ("CLEANUP_INTERVAL", "0"),
+        ("DETECTION_PROFILE", "paranoid"),
     ],
 )
 def test_wrong_values_name_their_origin(variable: str, value: str, tmp_path: Path) -> None:

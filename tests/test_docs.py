@@ -46,6 +46,12 @@ def test_generated_parts_are_up_to_date() -> None:
     assert rendered(text) == text, "run `python -m tools.reference`"
 
 
+def test_every_signature_is_in_the_list_of_what_is_recognised() -> None:
+    shipped = load(ROOT / "signatures", profile="strict").signatures
+    text = (ROOT / "docs/detection.md").read_text("utf-8")
+    assert [s.id for s in shipped if f"`{s.id.removeprefix('bittorrent.')}`" not in text] == []
+
+
 def test_links_lead_somewhere() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):

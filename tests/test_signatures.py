@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.certainty import DetectionProfile
 from engine.compiler.ruleset import RuleSet
 from engine.fields import Context
 from engine.language.diagnostics import SignatureError
@@ -48,7 +49,7 @@ def test_what_is_shipped_is_right() -> None:
 
 
 def test_examples_are_switched_off() -> None:
-    ruleset = load(shipped_signatures())
+    ruleset = load(shipped_signatures(), profile="strict")
     examples = load(shipped_signatures() / "examples")
     assert not examples.signatures
     assert {s.id for s in examples.disabled} == {s.id for s in ruleset.disabled}
@@ -370,6 +371,41 @@ def test_the_tests_of_a_disabled_signature_run() -> None:
     result = loaded(swapped.replace("expect: x", "expect: no match").encode())
     assert isinstance(result, RuleSet)
     assert [failure.code for failure in self_test(result)] == ["S021", "S021"]
+
+
+@pytest.mark.parametrize(
+    ("certainty", "profile", "judges"),
+    [
+        ("certain", "plain", True),
+        ("likely", "plain", False),
+        ("guess", "plain", False),
+        ("certain", "balanced", True),
+        ("likely", "balanced", True),
+        ("guess", "balanced", False),
+        ("certain", "strict", True),
+        ("likely", "strict", True),
+        ("guess", "strict", True),
+    ],
+)
+def test_a_profile_leaves_out_what_is_not_sure_enough(
+    certainty: str, profile: DetectionProfile, judges: bool
+) -> None:
+    text = ONE.replace("then:", f"certainty: {certainty}\nthen:")
+    with folder(text.encode()) as path:
+        result = load(path, profile=profile)
+    assert bool(result.signatures) is bool(result.tcp_stream.rules or result.udp.rules) is judges
+    assert bool(result.disabled) is not judges
+    assert self_test(result) == []
+
+
+def test_the_profile_by_default_is_balanced() -> None:
+    texts = (
+        ONE.replace("then:", f"certainty: {c}\nthen:").replace("e.protocol", f"e.{c}")
+        for c in ("certain", "likely", "guess")
+    )
+    with folder(*(text.encode() for text in texts)) as path:
+        ids = {signature.id for signature in load(path).signatures}
+    assert ids == {"example.certain", "example.likely"}
 
 
 @pytest.mark.parametrize("name", ["missing", "file", "empty"])

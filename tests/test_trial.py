@@ -50,10 +50,10 @@ def back(text: str, port: int = 1000) -> bytes:
     return ethernet(udp(B, 53, A, port, text.encode()))
 
 
-def flows(tmp_path: Path, *frames: bytes) -> list[FlowTrial]:
+def flows(tmp_path: Path, *frames: bytes, isolate_flows: bool = False) -> list[FlowTrial]:
     path = tmp_path / "some.pcap"
     path.write_bytes(pcap(frames))
-    result = try_capture(path, None)  # type: ignore[arg-type]
+    result = try_capture(path, None, isolate_flows=isolate_flows)  # type: ignore[arg-type]
     assert result.error is None
     return list(result.flows)
 
@@ -174,3 +174,13 @@ def test_nothing_to_try(tmp_path: Path) -> None:
         find_captures([tmp_path])
     with pytest.raises(InputError, match="missing: cannot read: No such file"):
         find_captures([tmp_path / "missing"])
+
+
+@pytest.mark.parametrize(("isolate_flows", "counted"), [(False, 4), (True, 2)])
+def test_an_isolated_flow_meets_an_inspector_of_its_own(
+    isolate_flows: bool, counted: int, tmp_path: Path
+) -> None:
+    frames = there("x"), there("x", 1001), back("x", 1001), back("count")
+    (first, second) = flows(tmp_path, *frames, isolate_flows=isolate_flows)
+    assert first.signatures == [f"packet-{counted}"]
+    assert second.signatures == []

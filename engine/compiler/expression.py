@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from engine.language import syntax
 from engine.language.checker import Place, constant
+from engine.language.regex import pinned_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,13 @@ def literal(text: bytes, *, nocase: bool) -> HsExpression:
     return HsExpression(_escaped(text), nocase, _bits(8.0 * len(text), nocase=nocase))
 
 
+def one_of(before: HsExpression, texts: Collection[bytes]) -> HsExpression:
+    """The expression for one of several texts, in any case, anywhere behind another."""
+    choice = "|".join(map(_escaped, sorted(texts)))
+    bits = before.bits + _bits(8.0 * min(map(len, texts)), nocase=True) - _log2(len(texts))
+    return HsExpression(f"{before.regex}.*(?:{choice})", nocase=True, bits=bits)
+
+
 def _bits(bits: float, *, nocase: bool) -> float:
     return bits * (0.8 if nocase else 1.0)
 
@@ -99,7 +107,7 @@ def _body(body: syntax.TextBody | syntax.HexBody | syntax.RegexBody) -> tuple[st
         case syntax.HexBody(items=items):
             return _hex(items)
         case syntax.RegexBody(expression=expression):
-            return expression, 8.0 * _literal_length(expression)
+            return expression, pinned_bits(expression)
 
 
 def _hex(items: tuple[syntax.HexItem, ...]) -> tuple[str, float]:
@@ -107,8 +115,7 @@ def _hex(items: tuple[syntax.HexItem, ...]) -> tuple[str, float]:
     for item in items:
         match item:
             case syntax.HexByte(value=value, mask=mask):
-                values = frozenset(b for b in range(256) if b & mask == value)
-                parts.append(byte_class(values))
+                parts.append(_hex_byte(value, mask))
                 bits += mask.bit_count()
             case syntax.HexJump(low=low, high=high):
                 parts.append(_any_bytes(low, high))
@@ -119,16 +126,6 @@ def _hex(items: tuple[syntax.HexItem, ...]) -> tuple[str, float]:
     return "".join(parts), bits
 
 
-# What is not a literal byte of a regular expression: escapes of classes, sets, groups with
-# their quantifiers, operators. Only an estimate depends on it.
-_NOT_LITERAL = re.compile(
-    r"\[(?:\\.|[^\]\\])*\](?:[*+?]|\{[^}]*\})?|\\[dDsSwWbB]|.[*?]|\.|\{[^}]*\}|[()^$|+]"
-)
-
-
-def _literal_length(expression: str) -> int:
-    """The longest run of literal bytes in a regular expression, roughly."""
-    without_escapes = re.sub(r"\\x[0-9A-Fa-f]{2}|\\[^dDsSwWbB]", "a", expression)
-    alternatives = "|" in _NOT_LITERAL.sub(lambda m: m[0] if m[0] == "|" else " ", expression)
-    longest = max(map(len, _NOT_LITERAL.sub(" ", without_escapes).split(" ")), default=0)
-    return min(longest, 2) if alternatives else longest
+@functools.cache
+def _hex_byte(value: int, mask: int) -> str:
+    return byte_class(frozenset(byte for byte in range(256) if byte & mask == value))

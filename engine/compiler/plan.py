@@ -15,6 +15,7 @@ from engine.compiler.trigger import find_trigger
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic
 from engine.language.document import Signature
+from engine.language.lists import Lists
 from engine.language.parser import walk
 
 # Below this an innocent packet runs Python too often; a pattern of three bytes has 24.
@@ -54,10 +55,15 @@ def _reasons(condition: syntax.Expression) -> list[str]:
     return [node.name for node in walk(condition) if isinstance(node, syntax.Term)]
 
 
-def make_plan(signature: Signature, diagnostics: list[Diagnostic]) -> Plan | None:
-    """Plan a checked signature; None, and what is wrong, where it cannot be decided."""
+def make_plan(
+    signature: Signature, diagnostics: list[Diagnostic], lists: Lists | None = None
+) -> Plan | None:
+    """Plan a checked signature; None, and what is wrong, where it cannot be decided.
+
+    `lists` are what the condition asks for by `@name`.
+    """
     condition = normalise(signature.condition)
-    trigger = find_trigger(condition, signature.patterns)
+    trigger = find_trigger(condition, signature.patterns, lists)
     searches = _searches(signature, condition, diagnostics)
     if searches is None:
         return None

@@ -58,7 +58,7 @@ class Predicate:
 
     __slots__ = ("_code", "_name", "_objects", "_terms", "when")
 
-    when: Callable[[Context, Collection[int]], bool]
+    when: Callable[[Context, Collection[int]], Any]
 
     def __init__(
         self, name: str, code: CodeType, terms: Collection[str], objects: Mapping[str, Any]
@@ -67,7 +67,11 @@ class Predicate:
         self._name, self._code = name, code
         self._terms, self._objects = terms, objects
         readers = {_reader(term): VOCABULARY[term].read for term in terms}
-        names = {"__builtins__": {"len": len, "sum": sum}, **readers, **objects}
+        names = {
+            "__builtins__": {"len": len, "sum": sum, "min": min},
+            **readers,
+            **objects,
+        }
         self.when = FunctionType(code, names, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -134,30 +138,16 @@ def compile_predicate(
     `ids` gives the database's id of each expression, `searches` what finds each of the
     `searched_patterns`; `name` shows up in tracebacks.
     """
-    generator = _Generator(patterns, ids, searches, lists or Lists({}))
-    body = generator.truth(condition)
-    function = ast.FunctionDef(
-        name="when",
-        args=ast.arguments(
-            posonlyargs=[],
-            args=[ast.arg("context"), ast.arg("hits")],
-            kwonlyargs=[],
-            kw_defaults=[],
-            defaults=[],
-        ),
-        body=[ast.Return(body)],
-        decorator_list=[],
-    )
-    module = ast.fix_missing_locations(ast.Module([function], type_ignores=[]))
-    code = next(c for c in compile(module, f"<{name}>", "exec").co_consts if hasattr(c, "co_code"))
-    return Predicate(name, code, frozenset(generator.terms_read), generator.objects)
+    return Generator(patterns, ids, searches, lists or Lists({})).function(name, condition)
 
 
 def _reader(term: str) -> str:
     return "read_" + re.sub(r"\W+", "_", term)
 
 
-class _Generator:
+class Generator:
+    """Turns conditions into Python's syntax; what the code needs beside is gathered on the way."""
+
     def __init__(
         self,
         patterns: Sequence[syntax.Pattern],
@@ -175,7 +165,27 @@ class _Generator:
         self._temporaries = 0
         self._guards: list[ast.expr] = []
 
+    def function(self, name: str, condition: syntax.Expression) -> Predicate:
+        """The whole function of a condition."""
+        function = ast.FunctionDef(
+            name="when",
+            args=ast.arguments(
+                posonlyargs=[],
+                args=[ast.arg("context"), ast.arg("hits")],
+                kwonlyargs=[],
+                kw_defaults=[],
+                defaults=[],
+            ),
+            body=[ast.Return(self.truth(condition))],
+            decorator_list=[],
+        )
+        module = ast.fix_missing_locations(ast.Module([function], type_ignores=[]))
+        codes = compile(module, f"<{name}>", "exec").co_consts
+        code = next(c for c in codes if hasattr(c, "co_code"))
+        return Predicate(name, code, frozenset(self.terms_read), self.objects)
+
     def truth(self, condition: syntax.Expression) -> ast.expr:
+        """What a condition comes to."""
         match condition:
             case syntax.And(operands=operands):
                 return ast.BoolOp(ast.And(), [self.truth(o) for o in operands])
@@ -322,31 +332,33 @@ class _Generator:
         field = VOCABULARY[term.name]
         if term.name == "size":
             return ast.Call(ast.Name("len", ast.Load()), [_PAYLOAD], [])
-        self.terms_read.add(term.name)
-        call = ast.Call(
-            ast.Name(_reader(term.name), ast.Load()),
-            [ast.Name("context", ast.Load()), *(self._value(a) for a in term.arguments)],
-            [],
-        )
+        call = self.call(term)
         if field.certain:
             return call
         return self._guarded(call, lambda v: ast.Compare(v, [ast.IsNot()], [_NONE]))
 
+    def call(self, term: syntax.Term) -> ast.expr:
+        """The call that reads a field; None where it is unknown."""
+        self.terms_read.add(term.name)
+        return ast.Call(
+            ast.Name(_reader(term.name), ast.Load()),
+            [ast.Name("context", ast.Load()), *(self._value(a) for a in term.arguments)],
+            [],
+        )
+
     def _guarded(self, value: ast.expr, test: Callable[[ast.expr], ast.expr]) -> ast.expr:
         """Keep a value in a temporary and add a guard on it; gives the temporary."""
+        bind, kept = self.temporary(value)
+        # A tuple is always true: it only binds the name before the test.
+        self._guards.append(ast.BoolOp(ast.And(), [ast.Tuple([bind], ast.Load()), test(kept)]))
+        return kept
+
+    def temporary(self, value: ast.expr) -> tuple[ast.expr, ast.expr]:
+        """What computes a value and keeps it, and what gives it once more."""
         name = f"t{self._temporaries}"
         self._temporaries += 1
-        self._guards.append(
-            ast.BoolOp(
-                ast.And(),
-                [
-                    # A tuple is always true: it only binds the name before the test.
-                    ast.Tuple([ast.NamedExpr(ast.Name(name, ast.Store()), value)], ast.Load()),
-                    test(ast.Name(name, ast.Load())),
-                ],
-            )
-        )
-        return ast.Name(name, ast.Load())
+        bind = ast.NamedExpr(ast.Name(name, ast.Store()), value)
+        return bind, ast.Name(name, ast.Load())
 
 
 _ZERO, _NONE = ast.Constant(0), ast.Constant(None)

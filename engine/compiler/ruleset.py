@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from engine.compiler.clauses import Clause, numbered, trigger_decides
 from engine.compiler.database import Database, ExpressionError
 from engine.compiler.expression import HsExpression, placed
+from engine.compiler.outcome import LATER, NEVER, NOW, compile_outcome
 from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
 from engine.compiler.statistics import collect
 from engine.fields import Context
+from engine.fields.turns import Turns
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
 from engine.language.form import Then
@@ -36,8 +39,14 @@ class Rule:
     def is_true(self, context: Context, hits: Set[int]) -> bool:
         """Whether it is, once triggered, for a buffer in which `hits` matched."""
         if self.predicate is not None:
-            return self.predicate.when(context, hits)
+            return bool(self.predicate.when(context, hits))
         return not self.clauses or any(clause.holds(hits) for clause in self.clauses)
+
+    def outcome(self, context: Context) -> int:
+        """For a rule of flows: NEVER, LATER or NOW (see `outcome`)."""
+        assert self.predicate is not None
+        outcome: int = self.predicate.when(context, ())
+        return outcome
 
 
 _BUFFERS = (
@@ -56,15 +65,11 @@ class Bank:
 
     `database.scan(payload)` gives the ids of the expressions that match: none, for innocent
     packets. When there are some, or when `needs_every_packet` because a rule has no trigger,
-    `decide` must run. `beyond_triggers`: something is to be done where none matched, here or for
-    the flow.
+    `decide` must run. Rules of flows are asked by `follow` instead.
     """
 
-    def __init__(self, plans: Sequence[Plan], lists: Lists, *, followed: bool) -> None:
-        """Compile; `followed` says whether there are rules for the flows of these buffers.
-
-        Raises ExpressionError; its positions count in `expressions(plans)`.
-        """
+    def __init__(self, plans: Sequence[Plan], lists: Lists) -> None:
+        """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
         expressions = self.expressions(plans)
         ids = {expression: position for position, expression in enumerate(expressions)}
         self.database = Database(expressions)
@@ -73,7 +78,9 @@ class Bank:
         for position, plan in enumerate(plans):
             signature, predicate = plan.signature, None
             clauses: tuple[Clause[int], ...] = ()
-            if plan.clauses is None:
+            if signature.inspect == "flow":
+                predicate = compile_outcome(signature.id, plan.condition, lists)
+            elif plan.clauses is None:
                 predicate = compile_predicate(
                     signature.id, plan.condition, signature.patterns, ids, plan.searches, lists
                 )
@@ -84,9 +91,8 @@ class Bank:
                 self._triggered[ids[expression]].append(position)
         self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
-        self.ids = frozenset(rule.id for rule in rules)
         self.needs_every_packet = bool(self._always)
-        self.beyond_triggers = self.needs_every_packet or followed
+        self._beginnings: dict[int, bool] = {}
 
     @staticmethod
     def expressions(plans: Sequence[Plan]) -> list[HsExpression]:
@@ -111,6 +117,39 @@ class Bank:
         """The rules that are true for a buffer, given what its scan matched."""
         matched = frozenset(hits)
         return [rule for rule in self.candidates(hits) if rule.is_true(context, matched)]
+
+    def follow(
+        self, rules: Sequence[Rule], context: Context
+    ) -> tuple[list[Rule], tuple[Rule, ...]]:
+        """Of some of the rules, all of flows: those that are true now, and those that may be."""
+        found, later = [], []
+        for rule in rules:
+            outcome = rule.outcome(context)
+            if outcome == NOW:
+                found.append(rule)
+            elif outcome == LATER:
+                later.append(rule)
+        return found, tuple(later)
+
+    def may_begin(self, first_byte: int) -> bool:
+        """Whether a flow that begins with this byte may come to match one of the rules, of flows.
+
+        Most flows need not be followed at all, where signatures say how theirs begin.
+        """
+        may = self._beginnings.get(first_byte)
+        if may is None:
+            contexts = [Context(b"", turns=_beginning(first_byte, c)) for c in (True, False)]
+            may = self._beginnings[first_byte] = any(
+                rule.outcome(context) != NEVER for rule in self.rules for context in contexts
+            )
+        return may
+
+
+def _beginning(first_byte: int, from_client: bool) -> Turns:
+    """The turns of a flow of which one byte has come."""
+    turns = Turns()
+    turns.add(from_client, 1, bytes([first_byte]))
+    return turns
 
 
 class RuleSet:
@@ -144,15 +183,19 @@ class RuleSet:
             for enabled in (True, False)
         }
         for signature in signatures:
-            plan = make_plan(signature, diagnostics)
+            plan = make_plan(signature, diagnostics, lists)
             if plan is not None:
                 plans[_kind(signature)].append(plan)
+
+        def bank(kind: _Kind) -> tuple[Bank, list[Diagnostic]]:
+            return _bank(plans[kind], lists)
+
         banks = {}
-        for kind, of_kind in plans.items():
-            transport, _, enabled = kind
-            followed = bool(plans[transport, "flow", enabled])
-            banks[kind], refusals = _bank(of_kind, lists, followed=followed)
-            diagnostics += refusals
+        # Hyperscan compiles without Python's lock: large sets of both transports side by side.
+        with ThreadPoolExecutor() as pool:
+            for kind, (built, refusals) in zip(plans, pool.map(bank, plans), strict=True):
+                banks[kind] = built
+                diagnostics += refusals
         if has_errors(diagnostics):
             raise SignatureError(diagnostics)
         self.signatures = tuple(s for s in signatures if s.enabled)
@@ -179,6 +222,14 @@ class RuleSet:
         """The rules among which a signature's is."""
         return self._banks[_kind(signature)]
 
+    def without_sources(self) -> RuleSet:
+        """A copy for inspecting alone: no signatures, lists and warnings, nothing disabled."""
+        other = copy.copy(self)
+        other.signatures = other.disabled = ()
+        other.lists, other.warnings = Lists({}), ()
+        other._banks = {kind: bank for kind, bank in self._banks.items() if kind[2]}
+        return other
+
     def with_banks(self, change: Callable[[Bank], Bank]) -> RuleSet:
         """A copy with every bank changed: how tools watch the rules at work."""
         other = copy.copy(self)
@@ -190,14 +241,14 @@ def _kind(signature: Signature) -> _Kind:
     return signature.transport, signature.inspect, signature.enabled
 
 
-def _bank(plans: Sequence[Plan], lists: Lists, *, followed: bool) -> tuple[Bank, list[Diagnostic]]:
+def _bank(plans: Sequence[Plan], lists: Lists) -> tuple[Bank, list[Diagnostic]]:
     """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists, followed=followed), []
+        return Bank(plans, lists), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}
-        return Bank([], lists, followed=followed), [
+        return Bank([], lists), [
             _refused(plan, expression, reasons[expression])
             for plan in plans
             for expression in dict.fromkeys(plan.expressions)

@@ -13,15 +13,21 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.compiler.expression import HsExpression, literal, pinned
+from engine.compiler.expression import HsExpression, literal, one_of, pinned
 from engine.compiler.search import looked_for
 from engine.fields import VOCABULARY
 from engine.language import syntax
 from engine.language.checker import constant, matched_names
+from engine.language.lists import Lists, TextList
 from engine.language.parser import walk
+from engine.language.vocabulary import Type
 
 # A pattern that begins further in than this is no cheaper than the condition itself.
 MAX_PINNED_OFFSET = 1500
+
+# Of a list with more bytes in it than this the entries are not looked for before the condition
+# is asked: Hyperscan takes expressions of 16,000 characters.
+MAX_LISTED_B = 3072
 
 _WIDTHS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "u16le": 2, "u32le": 4, "u64le": 8}
 
@@ -39,14 +45,19 @@ class Trigger:
 
 
 def find_trigger(
-    condition: syntax.Expression, patterns: Sequence[syntax.Pattern]
+    condition: syntax.Expression, patterns: Sequence[syntax.Pattern], lists: Lists | None = None
 ) -> Trigger | None:
-    """The strongest trigger of a normalised condition, None where nothing need match."""
+    """The strongest trigger of a normalised condition, None where nothing need match.
+
+    `lists` are what it asks for by `@name`.
+    """
     by_name = {p.name: p for p in patterns}
-    return _find(condition, by_name)
+    return _find(condition, by_name, lists or Lists({}))
 
 
-def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) -> Trigger | None:
+def _find(
+    condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern], lists: Lists
+) -> Trigger | None:
     match condition:
         case syntax.And(operands=operands):
             byte_sets: dict[int, frozenset[int]] = {}
@@ -54,10 +65,10 @@ def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) 
                 for offset, values in _byte_sets(operand).items():
                     byte_sets[offset] = byte_sets.get(offset, values) & values
             return _strongest(
-                [*(_find(operand, patterns) for operand in operands), _pinning(byte_sets)]
+                [*(_find(operand, patterns, lists) for operand in operands), _pinning(byte_sets)]
             )
         case syntax.Or(operands=operands):
-            return _any_of([_find(operand, patterns) for operand in operands])
+            return _any_of([_find(operand, patterns, lists) for operand in operands])
         case syntax.Match(pattern=name, place=place):
             match_needed = Trigger(frozenset({looked_for(patterns[name], place)}))
             return _strongest([match_needed, *_views(condition)])
@@ -73,7 +84,7 @@ def _find(condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) 
                 [
                     _pinning(_byte_sets(condition)),
                     _counted(condition, patterns),
-                    _text(condition),
+                    _text(condition, lists),
                     *_views(condition),
                 ]
             )
@@ -110,7 +121,7 @@ def _counted(leaf: syntax.Expression, patterns: Mapping[str, syntax.Pattern]) ->
     )
 
 
-def _text(leaf: syntax.Expression) -> Trigger | None:
+def _text(leaf: syntax.Expression, lists: Lists) -> Trigger | None:
     """The texts of which one must stand in the payload for a field to equal or hold it."""
     match leaf:
         case (
@@ -122,6 +133,10 @@ def _text(leaf: syntax.Expression) -> Trigger | None:
             return _spelled(term, [v])
         case syntax.Member(operand=syntax.Term() as term, container=syntax.Choice(items=items)):
             return _spelled(term, [item.value for item in items if isinstance(item, syntax.Text)])
+        case syntax.Member(
+            operand=syntax.Term() as term, container=syntax.ListReference(name=name)
+        ):
+            return _listed(term, name, lists)
         case syntax.TextComparison(
             operator=sign, left=syntax.Term() as term, right=syntax.Text(value=v)
         ) if sign == "iequals" or VOCABULARY[term.name].quoted:
@@ -143,6 +158,22 @@ def _spelled(term: syntax.Term, texts: Sequence[bytes], *, nocase: bool = False)
         return None
     nocase |= field.quoted != "exact"
     return Trigger(frozenset(literal(text, nocase=nocase) for text in spelled if text))
+
+
+def _listed(term: syntax.Term, name: str, lists: Lists) -> Trigger | None:
+    """One of a list's entries, as the payload spells the field whose value ends with it."""
+    field = VOCABULARY[term.name]
+    if field.spell is None or field.implied is None or not field.follows:
+        return None
+    entries = lists.entries(name, Type.TEXT)
+    assert isinstance(entries, TextList)
+    if sum(map(len, entries.entries)) > MAX_LISTED_B:
+        return None
+    spelled = {text for entry in entries.entries if (text := field.spell(entry))}
+    if not spelled:
+        return None
+    before = HsExpression(field.implied.regex, bits=field.implied.bits)
+    return Trigger(frozenset({one_of(before, spelled)}))
 
 
 def _pinning(byte_sets: Mapping[int, frozenset[int]]) -> Trigger | None:

@@ -1,4 +1,4 @@
-"""The bans in force: who, why, until when; mirrored into the XDP maps."""
+"""The bans in force: who, why, until when; handed to all that drops packets."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ class Ban:
     since: float
     expires_ns: int
 
-    def as_json(self) -> dict[str, object]:
-        """The ban for people and scripts."""
+    def as_json(self, entry: BanEntry | None = None) -> dict[str, object]:
+        """The ban for people and scripts, with what it has dropped in the driver."""
         return {
             "address": str(ip_address(self.address)),
             "reason": self.reason,
             "since": round(self.since, 3),
             "remaining_s": max(0, (self.expires_ns - time.monotonic_ns()) // _NS),
+            "driver_packets": None if entry is None else entry.packets,
+            "driver_bytes": None if entry is None else entry.bytes,
         }
 
 
-class FastPath(Protocol):
-    """What drops banned addresses before they reach the queue."""
+class Enforcer(Protocol):
+    """What drops the packets of banned addresses."""
 
-    def ban(self, address: bytes, expires_ns: int) -> None: ...
-    def unban(self, address: bytes) -> bool: ...
-    def banned(self) -> Iterator[BanEntry]: ...
+    def ban(self, address: bytes, expires_ns: int) -> object: ...
+    def unban(self, address: bytes) -> object: ...
 
 
 class BanList:
@@ -51,8 +52,8 @@ class BanList:
     Used from one thread only.
     """
 
-    def __init__(self, fast_path: FastPath | None = None) -> None:
-        self._fast_path = fast_path
+    def __init__(self, *enforcers: Enforcer) -> None:
+        self._enforcers = enforcers
         self._bans: dict[bytes, Ban] = {}
 
     def __len__(self) -> int:
@@ -65,26 +66,29 @@ class BanList:
 
     def ban(self, address: bytes, reason: str, duration_s: int) -> Ban:
         """Ban an address, or renew its ban."""
-        ban = self.adopt(address, reason, time.monotonic_ns() + duration_s * _NS)
-        if self._fast_path is not None:
-            self._fast_path.ban(address, ban.expires_ns)
-        return ban
+        return self.ban_until(address, reason, time.monotonic_ns() + duration_s * _NS)
 
-    def adopt(self, address: bytes, reason: str, expires_ns: int) -> Ban:
-        """Take in a ban that the fast path has set by itself."""
+    def ban_until(self, address: bytes, reason: str, expires_ns: int) -> Ban:
+        """The same, or take in a ban that the driver has set by itself."""
         self._bans.pop(address, None)
         if len(self._bans) >= DEFAULT_CAPACITY:
             self.unban(next(iter(self._bans)))
         ban = self._bans[address] = Ban(address, reason, time.time(), expires_ns)
+        for enforcer in self._enforcers:
+            enforcer.ban(address, ban.expires_ns)
         return ban
 
     def unban(self, address: bytes) -> bool:
         """Lift a ban; false if there was none."""
         if self._bans.pop(address, None) is None:
             return False
-        if self._fast_path is not None:
-            self._fast_path.unban(address)
+        for enforcer in self._enforcers:
+            enforcer.unban(address)
         return True
+
+    def until_ns(self) -> Iterator[tuple[bytes, int]]:
+        """The addresses banned, and when their bans end."""
+        return ((ban.address, ban.expires_ns) for ban in self)
 
     def expire(self) -> int:
         """Forget the bans that have run out; gives how many."""
@@ -93,33 +97,3 @@ class BanList:
         for address in expired:
             self.unban(address)
         return len(expired)
-
-    def as_json(self) -> list[dict[str, object]]:
-        """The bans in force, and what the fast path has dropped for each: null without one."""
-        fast = self._fast_path
-        hits = {entry.address: entry for entry in fast.banned()} if fast is not None else {}
-        return [
-            {
-                **ban.as_json(),
-                "driver_packets": hits[ban.address].packets if ban.address in hits else None,
-                "driver_bytes": hits[ban.address].bytes if ban.address in hits else None,
-            }
-            for ban in self
-        ]
-
-    def covers(self, datagram: bytes) -> bool:
-        """Whether an IP datagram comes from or goes to a banned address.
-
-        XDP has dropped those that arrive on its interfaces already; this is for the others.
-        """
-        bans = self._bans
-        if not bans or not datagram:
-            return False
-        if datagram[0] >> 4 == 4:
-            found = bans.get(datagram[12:16]), bans.get(datagram[16:20])
-        else:
-            found = bans.get(datagram[8:24]), bans.get(datagram[24:40])
-        if found == (None, None):
-            return False
-        now = time.monotonic_ns()
-        return any(ban is not None and ban.expires_ns > now for ban in found)

@@ -4,7 +4,7 @@ They sit in the mangle table, in a chain of their own. After a verdict of ACCEPT
 goes on with the next hook, not with the next rule: in the filter table it would skip the
 operator's own firewall. For the same reason the jump is appended: the operator's rules in
 mangle (MSS clamping, marks) come before it and keep working. `--queue-bypass` lets packets
-pass while nobody listens on the queue.
+pass while nobody listens on the queue; who would rather cut the traffic off goes without.
 
 A fragment after the first matches `-p tcp` and `-p udp` over IPv4 and reaches the queue
 without ports, unless connection tracking has put the packet together before.
@@ -46,17 +46,34 @@ class Redirect:
     meet. What a killed run left behind is replaced by `install` and taken away by `remove`.
     """
 
-    def __init__(self, queue_num: int, chains: Sequence[str] = DEFAULT_CHAINS) -> None:
-        """Raises InputError for a queue number or a chain that iptables does not know."""
-        if not 0 <= queue_num <= _MAX_QUEUE_NUM:
-            raise InputError(f"queue number {queue_num} is out of range: 0 to {_MAX_QUEUE_NUM}")
+    def __init__(
+        self,
+        queue_num: int,
+        chains: Sequence[str] = DEFAULT_CHAINS,
+        *,
+        queues: int = 1,
+        fail_open: bool = True,
+    ) -> None:
+        """Packets are spread over `queues` queues from `queue_num` on, both ways of a flow to one.
+
+        Where nobody listens they pass if `fail_open`, and are dropped otherwise.
+
+        Raises InputError for a queue number or a chain that iptables does not know.
+        """
+        last = queue_num + queues - 1
+        if not 0 <= queue_num <= last <= _MAX_QUEUE_NUM:
+            raise InputError(f"queue number {last} is out of range: 0 to {_MAX_QUEUE_NUM}")
         for chain in chains:
             if chain not in _HOOKS:
                 raise InputError(f"there is no chain {chain!r}: choose from {', '.join(_HOOKS)}")
         self._own_chain = f"BTBLOCKER-{queue_num}"
+        target = (
+            f"--queue-num {queue_num}" if queues == 1 else f"--queue-balance {queue_num}:{last}"
+        )
+        if fail_open:
+            target += " --queue-bypass"
         self._queue_rules = [
-            f"-A {self._own_chain} -p {protocol} -j NFQUEUE --queue-num {queue_num} --queue-bypass"
-            for protocol in _PROTOCOLS
+            f"-A {self._own_chain} -p {protocol} -j NFQUEUE {target}" for protocol in _PROTOCOLS
         ]
         self._jumps = [f"-A {chain} -j {self._own_chain}" for chain in dict.fromkeys(chains)]
 

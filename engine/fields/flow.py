@@ -98,6 +98,16 @@ def _turns() -> Iterator[Field]:
         Type.NUMBER,
         "The bytes of turn `n` so far; unknown until it has begun.",
         lambda context, n: context.turns.size(n),
+        settles="grows",
+    )
+    yield turn(
+        "ends_at",
+        Type.TRUTH,
+        "Whether a packet of turn `n` ended so many bytes into it.",
+        lambda context, n, offset: context.turns.ends_at(n, offset),
+        (("offset", Type.NUMBER),),
+        certain=True,
+        settles="complete",
     )
     yield turn(
         "complete",
@@ -111,8 +121,13 @@ def _turns() -> Iterator[Field]:
         Type.TRUTH,
         "Whether turn `n` is of the side that opened the flow.",
         lambda context, n: context.turns.from_client(n),
+        settles="known",
     )
-    kept: dict[str, Any] = {"index_below": TURNS_WITH_BYTES, "reach_b": HEAD_B}
+    kept: dict[str, Any] = {
+        "index_below": TURNS_WITH_BYTES,
+        "reach_b": HEAD_B,
+        "settles": "known",
+    }
     for read in READS:
         doc = read.doc.format(" of turn `n`")
         yield turn(read.name, read.type, doc, _of_turn(read.read), read.parameters, **kept)

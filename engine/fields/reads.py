@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from engine.language.vocabulary import Parameters, Type
@@ -38,6 +39,8 @@ def stretch(data: bytes, offset: int, length: int) -> bytes | None:
     return data[offset : offset + length]
 
 
+# Several signatures ask it of the same bytes, and again with the flow's next packet.
+@lru_cache(maxsize=64)
 def _entropy(data: bytes, offset: int, length: int) -> float | None:
     part = stretch(data, offset, length)
     if part is None:

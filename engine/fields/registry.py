@@ -59,6 +59,13 @@ def _bencode_fields() -> Iterator[Field]:
             quoted="exact",
         )
     yield Field(
+        "bencode.e",
+        Type.NUMBER,
+        "A KRPC error's code (BEP 5).",
+        _attribute(bencode.parse, "error_code"),
+        implied=bencode.ERROR_IMPLIED,
+    )
+    yield Field(
         "bencode.end",
         Type.NUMBER,
         "The offset after the bencoded dictionary that the payload begins with.",
@@ -162,6 +169,7 @@ def _dns_fields() -> Iterator[Field]:
             transports=_UDP,
             implied=dns.IMPLIED,
             spell=dns.spell_name if name == "query" else None,
+            follows=name == "query",
         )
 
 

@@ -10,6 +10,8 @@ MAX_TURNS = 8
 # Of so many turns the first bytes are kept, and of each turn so many.
 TURNS_WITH_BYTES = 4
 HEAD_B = 128
+# Of each turn so many ends of packets.
+MAX_ENDS = 16
 # A flow that goes on for longer than this is past its first words, whoever sent them.
 MAX_FOLLOWED_B = 16384
 
@@ -21,13 +23,14 @@ class Turns:
     one is known to be complete.
     """
 
-    __slots__ = ("_client_first", "_heads", "_sizes", "begun")
+    __slots__ = ("_client_first", "_ends", "_heads", "_sizes", "begun")
 
     def __init__(self) -> None:
         self.begun = 0
         self._client_first = True
         self._sizes: list[int] = []
         self._heads: list[bytes] = []
+        self._ends: list[tuple[int, ...]] = []
 
     def add(self, from_client: bool, size: int, data: bytes) -> None:
         """Take in `size` more bytes of one side; `data` is as much of them as is at hand."""
@@ -38,6 +41,9 @@ class Turns:
             if self.begun > MAX_TURNS:
                 return
         self._sizes[-1] += size
+        ends = self._ends[-1]
+        if len(ends) < MAX_ENDS:
+            self._ends[-1] = (*ends, self._sizes[-1])
         if self.begun <= TURNS_WITH_BYTES:
             head = self._heads[-1]
             self._heads[-1] = head + data[: HEAD_B - len(head)]
@@ -48,6 +54,7 @@ class Turns:
         self.begun += 1
         if self.begun <= MAX_TURNS:
             self._sizes.append(0)
+            self._ends.append(())
         if self.begun <= TURNS_WITH_BYTES:
             self._heads.append(b"")
 
@@ -79,6 +86,10 @@ class Turns:
     def from_client(self, turn: int) -> bool | None:
         """Whether a turn is of the side that opened the flow, None before it has begun."""
         return self._is_from_client(turn) if 0 <= turn < self.begun else None
+
+    def ends_at(self, turn: int, offset: int) -> bool:
+        """Whether one of the first MAX_ENDS packets of a turn ended `offset` bytes into it."""
+        return 0 <= turn < len(self._ends) and offset in self._ends[turn]
 
     def head(self, turn: int) -> bytes:
         """The first bytes of a turn, as far as they have come; at most HEAD_B."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.fields.turns import NO_TURNS, Turns
+from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.packet import reverse
 from engine.inspect.stream import StreamStart
 
@@ -27,7 +27,7 @@ class Flow:
         self.payload_packets = 0
         self.opener = opener
         self.reported: frozenset[str] = frozenset()
-        self.turns: Turns | None = NO_TURNS
+        self.turns: FollowedTurns | None = NOT_BEGUN
 
 
 class Side:

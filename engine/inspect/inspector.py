@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -10,13 +11,14 @@ from typing import Literal
 
 from engine.compiler.ruleset import Bank, Rule, RuleSet
 from engine.fields import Context
-from engine.fields.turns import HEAD_B, NO_TURNS, Turns
+from engine.fields.turns import HEAD_B, NO_TURNS
 from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable, Side
+from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode, reverse
 from engine.inspect.stream import StreamStart
 from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
-from engine.language.form import STOPPING, Action, Then
+from engine.language.form import STOPPING, Action, Tag
 
 
 class Verdict(Enum):
@@ -60,7 +62,6 @@ _COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 # What nearly every packet gets; the same object each time, so that `is` tells.
 ACCEPTED = Judgement(Verdict.ACCEPT)
 _DROP = Judgement(Verdict.DROP)
-_NO_HITS: list[int] = []
 
 
 class Inspector:
@@ -104,12 +105,12 @@ class Inspector:
             flow.payload_packets += 1
             bank = self.ruleset.udp
             hits = bank.database.scan(payload)
-            if not hits and (
-                not bank.beyond_triggers
-                # Signatures of flows alone need none, and this one is past its first turns.
-                or (flow.turns is None and not bank.needs_every_packet)
-            ):
-                return ACCEPTED
+            if not hits and not bank.needs_every_packet:
+                turns = flow.turns
+                if turns is NOT_BEGUN and not self.ruleset.udp_flow.may_begin(payload[0]):
+                    flow.turns = turns = None
+                if turns is None:  # no signature of flows waits for it
+                    return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
             return self._weigh(hits, packet, flow, now_s)
         decoded = decode(datagram)
@@ -139,11 +140,11 @@ class Inspector:
         if hits or ruleset.udp.needs_every_packet:
             judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
         if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
-            turns = _turns(flow)
+            turns = _turns(flow, ruleset.udp_flow, packet.payload)
             if turns is None:
                 return judgement
             turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
-            judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, now_s)
+            judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, turns, now_s)
         return judgement
 
     @property
@@ -169,7 +170,7 @@ class Inspector:
         stream = side.stream
         if stream is None:  # the connection began before we looked
             stream = side.stream = StreamStart(sequence)
-            if flow.turns is not NO_TURNS:  # nor do we know any longer what this side has sent
+            if flow.turns is not NOT_BEGUN:  # nor do we know any longer what this side has sent
                 flow.turns = None
         ruleset = self.ruleset
         judgement = ACCEPTED
@@ -202,7 +203,7 @@ class Inspector:
         """Judge a segment by the flow's turns, if it brings them on."""
         if flow.opener is None:  # the connection began before we looked: who knows which turn
             flow.turns = None
-        turns = _turns(flow)
+        turns = _turns(flow, self.ruleset.tcp_flow, stream.prefix)
         if turns is None:
             return judgement
         from_client = packet.key == flow.opener
@@ -211,7 +212,7 @@ class Inspector:
         if received <= known:
             return judgement
         turns.add(from_client, received - known, stream.prefix[known : known + HEAD_B])
-        return self._follow(self.ruleset.tcp_flow, judgement, packet, flow, now_s)
+        return self._follow(self.ruleset.tcp_flow, judgement, packet, flow, turns, now_s)
 
     def _synchronise(self, packet: Packet, side: Side) -> Side:
         """A SYN says where its side's stream begins; without ACK it begins a connection."""
@@ -228,12 +229,19 @@ class Inspector:
         return side
 
     def _follow(
-        self, bank: Bank, judgement: Judgement, packet: Packet, flow: Flow, now_s: float
+        self,
+        bank: Bank,
+        judgement: Judgement,
+        packet: Packet,
+        flow: Flow,
+        turns: FollowedTurns,
+        now_s: float,
     ) -> Judgement:
         """Judge a flow whose turns have grown, after what was found in the packet itself."""
-        found = self._decide(bank, _NO_HITS, b"", packet, flow, now_s)
-        assert flow.turns is not None
-        if flow.turns.over or flow.dropped or flow.reported.issuperset(bank.ids):
+        context = self._context(b"", packet, flow, now_s)
+        rules, turns.rules = bank.follow(turns.asked_by(bank), context)
+        found = self._detect(rules, packet, flow, now_s) if rules else ACCEPTED
+        if not turns.rules or turns.over or flow.dropped:
             flow.turns = None
         return _both(judgement, found)
 
@@ -255,9 +263,13 @@ class Inspector:
         now_s: float,
     ) -> Judgement:
         """Something matched: ask the rules behind it. Rare, so clarity comes first here."""
+        rules = bank.decide(hits, self._context(payload, packet, flow, now_s))
+        return self._detect(rules, packet, flow, now_s)
+
+    def _context(self, payload: bytes, packet: Packet, flow: Flow, now_s: float) -> Context:
         key = packet.key
         width = len(key) // 2 - 2
-        context = Context(
+        return Context(
             payload,
             key[:width],
             key[width:-4],
@@ -269,8 +281,11 @@ class Inspector:
             flow.turns or NO_TURNS,
             partial(self.tags.has, now_s=now_s),
         )
+
+    def _detect(self, rules: Iterable[Rule], packet: Packet, flow: Flow, now_s: float) -> Judgement:
+        """What follows from the rules that are true."""
         detections = []
-        for rule in bank.decide(hits, context):
+        for rule in rules:
             if rule.id not in flow.reported:
                 if not self._takes_effect(rule, packet, now_s):
                     continue
@@ -287,7 +302,8 @@ class Inspector:
                     )
                 )
             # Also what was told before: as long as it goes on, its tag lasts.
-            self.tag(rule.then, packet, now_s)
+            if rule.then.tag is not None:
+                self.tag(rule.then.tag, packet, now_s)
         if not detections:
             return ACCEPTED
         flow.reported |= {detection.signature for detection in detections}
@@ -296,9 +312,8 @@ class Inspector:
             return Judgement(Verdict.DROP, tuple(detections))
         return Judgement(Verdict.ACCEPT, tuple(detections))
 
-    def tag(self, then: Then, packet: Packet, now_s: float) -> None:
-        """Set the tag, if any, that a match in a packet sets; also one found elsewhere."""
-        tag = then.tag
+    def tag(self, tag: Tag, packet: Packet, now_s: float) -> None:
+        """Set the tag that a match in a packet sets; also one that was found elsewhere."""
         if tag is None:
             return
         if tag.of != "dst":
@@ -314,10 +329,14 @@ class Inspector:
         return self._thresholds.reached(rule.id, host.address, threshold, now_s)
 
 
-def _turns(flow: Flow) -> Turns | None:
-    """A flow's turns, begun with its first payload; None where that has passed unseen."""
-    if flow.turns is NO_TURNS:
-        flow.turns = Turns() if flow.payload_packets == 1 else None
+def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:
+    """A flow's turns, begun with its first payload.
+
+    None where that has passed unseen, or where no rule waits for one that begins so.
+    """
+    if flow.turns is NOT_BEGUN:
+        begins = flow.payload_packets == 1 and (not payload or bank.may_begin(payload[0]))
+        flow.turns = FollowedTurns() if begins else None
     return flow.turns
 
 

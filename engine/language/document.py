@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import pydantic
 import yaml
 
+from engine.certainty import Certainty
 from engine.language import syntax
 from engine.language.diagnostics import (
     Diagnostic,
@@ -33,14 +35,15 @@ MAX_MISTAKES = 100
 class SignatureTest:
     """What a signature is tried on, and whether it must match; `span` is where that stands.
 
-    Either one `payload`, or a flow: its `turns`, the client's first, then each side's in turn.
+    Either one `payload`, or a flow: its `turns`, the client's first, then each side's in turn,
+    and of each the packets.
     The tags are those that the first sender and the other side bear.
     """
 
     payload: bytes
     must_match: bool
     span: Span = field(compare=False, repr=False)
-    turns: tuple[bytes, ...] = ()
+    turns: tuple[tuple[bytes, ...], ...] = ()
     source_tags: frozenset[str] = frozenset()
     destination_tags: frozenset[str] = frozenset()
 
@@ -52,6 +55,7 @@ class Signature:
     id: str
     rev: int
     title: str
+    certainty: Certainty
     enabled: bool
     transport: str
     inspect: str
@@ -119,6 +123,7 @@ class _Document:
             id=form.id,
             rev=form.rev,
             title=form.title,
+            certainty=form.certainty,
             enabled=form.enabled,
             transport=form.scope.transport,
             inspect=inspect,
@@ -178,7 +183,8 @@ class _Document:
         path: Sequence[str | int] = problem["loc"]
         name = f"`{path[-1]}`"
         if isinstance(path[-1], int):
-            name = f"`{path[-2]}`, number {path[-1] + 1}"
+            key = next(step for step in reversed(path) if isinstance(step, str))
+            name = f"`{key}`, number {path[-1] + 1}"
         message = str(problem["msg"]).removeprefix("Value error, ")
         match problem["type"]:
             case "missing":
@@ -245,15 +251,17 @@ class _Document:
                 payloads = [self._payload(test.payload or "", node)]
             else:
                 payloads = [
-                    self._payload(text, self._node("tests", index, "turns", number))
-                    for number, text in enumerate(test.turns)
+                    self._payload(text, self._node("tests", index, "turns", turn, packet))
+                    for turn, packets in enumerate(test.turns)
+                    for packet, text in enumerate(packets)
                 ]
             if None not in payloads:
+                sent = iter(payloads)
                 yield SignatureTest(
                     payload=payloads[0],
                     must_match=test.expect == "match",
                     span=span_of(node),
-                    turns=() if test.turns is None else tuple(payloads),
+                    turns=tuple(tuple(islice(sent, len(turn))) for turn in test.turns or ()),
                     source_tags=frozenset(test.tagged.src),
                     destination_tags=frozenset(test.tagged.dst),
                 )

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.certainty import Certainty
+
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _DURATION_TEXT = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
 _MAX_SECONDS = 30 * 86400
@@ -110,16 +112,32 @@ class TaggedForm(_Form):
     dst: list[str] = []
 
 
+def _packets(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise ValueError("a turn is a payload, or a list of payloads")
+
+
+Turn = Annotated[
+    list[str],
+    BeforeValidator(_packets, json_schema_input_type=str | list[str]),
+    Field(min_length=1, max_length=16),
+]
+
+
 class TestForm(_Form):
     """A payload or a flow, and whether the signature must match it (thresholds aside)."""
 
     expect: Literal["match", "no match"]
     payload: str | None = None
-    turns: list[str] | None = Field(
+    turns: list[Turn] | None = Field(
         None,
         min_length=1,
         max_length=16,
-        description="payloads of a flow, the client's first, then each side's in turn",
+        description="payloads of a flow, the client's first, then each side's in turn; "
+        "a list where a turn has several packets",
     )
     tagged: TaggedForm = Field(default_factory=TaggedForm)
     note: str = ""
@@ -135,6 +153,11 @@ class SignatureForm(_Form):
     )
     rev: int = Field(1, ge=1, description="raise it with every change")
     title: str = Field(min_length=1, max_length=200, description="one line for people")
+    certainty: Certainty = Field(
+        "certain",
+        description="certain: nothing else looks like it; likely: hardly anything else does; "
+        "guess: other protocols do. The detection profile chooses among them",
+    )
     status: Literal["experimental", "stable", "deprecated"] = "stable"
     description: str = Field("", description="prose")
     refs: list[str] = Field([], description="where the protocol is described: BEP-3, RFC 8446")

@@ -7,7 +7,10 @@ of them, so one that closes a group it never opened would take its place apart.
 
 from __future__ import annotations
 
+import functools
+import math
 import re
+import warnings
 
 # Streams are inspected up to 2048 bytes and datagrams seldom carry more than 1500, so longer
 # repeats mean nothing. Within this, Hyperscan takes at most seconds and tens of megabytes.
@@ -87,6 +90,55 @@ def check_regex(expression: str) -> None:
 def looks_behind(expression: str) -> bool:
     r"""Whether an expression asks what stands before its match: `^`, `\A`, `\b`, `\B`."""
     return any(piece[0] in _LOOKS_BEHIND for piece in _PIECE.finditer(expression))
+
+
+def pinned_bits(expression: str) -> float:
+    r"""How much an expression that `check_regex` accepts pins down, in bits, at the least.
+
+    A byte pins 8 bits, a class of `n` bytes `8 - log2(n)`, `.` none; of alternatives the one
+    that pins least counts, of repeats those that must be.
+    """
+    # For each open group: the least of its alternatives so far, and what stands before it.
+    open_groups: list[tuple[float, float]] = []
+    least, total, last = math.inf, 0.0, 0.0
+    for piece in _PIECE.finditer(expression):
+        match piece.lastgroup:
+            case "open":
+                open_groups.append((least, total))
+                least, total, last = math.inf, 0.0, 0.0
+            case "close":
+                last = min(least, total)
+                least, total = open_groups.pop()
+                total += last
+            case "bar":
+                least, total, last = min(least, total), 0.0, 0.0
+            case "repeat":
+                times = _least_times(piece[0])
+                total += last * (times - 1)
+                last *= times
+            case _:
+                last = _bits_of_atom(piece[0])
+                total += last
+    return min(least, total)
+
+
+@functools.cache
+def _bits_of_atom(atom: str) -> float:
+    try:
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            compiled = re.compile(atom.encode("ascii"), re.DOTALL)
+    except (re.error, UnicodeEncodeError):
+        return 0.0  # of Hyperscan's dialect alone
+    count = sum(compiled.fullmatch(bytes([byte])) is not None for byte in range(256))
+    return 8 - math.log2(count) if count else 0.0
+
+
+def _least_times(repeat: str) -> int:
+    """How many copies there must be."""
+    if repeat[0] in "*?":
+        return 0
+    bound = re.match(r"\{([0-9]{1,5})", repeat)
+    return int(bound[1]) if bound else 1
 
 
 def _times(repeat: str) -> int:

@@ -55,9 +55,14 @@ class Field:
     A name such as `turn(n).size` has its first parameter inside: a constant under
     `index_below`. Of what it reads, `reach_b` bytes are kept.
 
+    Of a turn, `settles` says from when on the value is final: once it is "known", or once the
+    turn is "complete"; what "grows" never shrinks before. None: it may change at any time.
+
     `implied` must match for the field to be known. A text field is `quoted` if its value
     stands in the payload as it is, or but for upper and lower case ("nocase"); otherwise
-    `spell` may tell how a whole value stands there, upper and lower case aside.
+    `spell` may tell how a whole value stands there, upper and lower case aside. The end of a
+    value, from a dot on, stands there as `spell` tells of what follows the dot; and all of it
+    stands somewhere behind what `implied` matches, if `follows`.
     """
 
     name: str
@@ -70,9 +75,11 @@ class Field:
     inspects: frozenset[str] = _ONE_BUFFER
     index_below: int | None = None
     reach_b: int | None = None
+    settles: Literal["known", "grows", "complete"] | None = None
     implied: Implied | None = None
     quoted: Literal["exact", "nocase"] | None = None
     spell: Callable[[bytes], bytes | None] | None = None
+    follows: bool = False
 
     @property
     def signature(self) -> str:

@@ -1,8 +1,9 @@
 """The running blocker: what it holds, in which order it comes and goes, what it answers.
 
-Packets, signals and requests are all served by one thread, so that nothing on the packet
-path needs a lock. What takes long is done elsewhere (a reload is built by another process,
-a client's socket has its own thread) and handed over by `_post`.
+Packets go through processes of their own, the workers. Here one thread hears what they detect,
+bans, tells, and answers signals and requests, so that nothing needs a lock. What takes long is
+done elsewhere (signatures are compiled by another process, a client's socket has its own thread)
+and handed over by `_post`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,25 +26,29 @@ from typing import Any
 from engine.config import Settings
 from engine.enforce.bans import BanList
 from engine.enforce.policy import Policy
-from engine.enforce.program import build_program
+from engine.enforce.program import XdpProgram
 from engine.enforce.redirect import Redirect
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
-from engine.inspect.inspector import ACCEPTED, Detection, Inspector, Verdict
-from engine.language.diagnostics import Diagnostic
+from engine.inspect.inspector import Detection
+from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer
 from engine.service.events import Events
 from engine.service.interfaces import chosen_interfaces
-from engine.service.reload import Build, Reloader, build_tested
-from engine.sources.nfqueue import PacketQueue
+from engine.service.messages import Start
+from engine.service.reload import Reloader
+from engine.service.workers import Workers
+from engine.sources.nfqueue import kernel_counters
 
 READY = "btblocker is ready"
+# Between two looks at whether all workers are well.
+_CHECK_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """One blocker: a queue, an inspector, bans, and what enforces them."""
+    """One blocker: queues and their workers, bans, and what enforces them."""
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings]) -> None:
         """Compile the signatures and read the machine.
@@ -52,7 +57,7 @@ class Daemon:
         """
         self._settings = settings
         self._reread = reread
-        self._inspector = Inspector(build_tested(settings.signatures))
+        self._built = _build(settings)
         self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
         self._policy = Policy()
         self._started = time.time()
@@ -63,7 +68,8 @@ class Daemon:
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
         self._bans = BanList()
-        self._reloader = Reloader(self._post)
+        self._selector = selectors.DefaultSelector()
+        self._reloader = Reloader(self._selector)
         self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "status": self._status,
             "bans": self._list_bans,
@@ -77,60 +83,52 @@ class Daemon:
         settings = self._settings
         with contextlib.ExitStack() as held:
             held.callback(self._events.close)
+            held.callback(self._selector.close)
             held.enter_context(self._signals())
             held.callback(self._reloader.close)
-            queue = held.enter_context(PacketQueue(settings.queue_num, self._judge))
-            self._queue = queue
-            # Packets that still wait when the rules are gone get their verdict, too.
-            held.callback(queue.drain)
+            self._workers = held.enter_context(self._make_workers())
+            self._workers.begin(self._built)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
             if not settings.monitor_only:
                 self._xdp = self._attach_xdp(held)
-            self._bans = BanList(self._xdp)
+            enforcers = [self._workers] if self._xdp is None else [self._xdp, self._workers]
+            self._bans = BanList(*enforcers)
             self._install_rules(held)
             _log.info("%s: %s", READY, self._describe())
-            self._loop(queue)
+            self._loop()
             _log.info("stopping")
 
-    # --- the packet path
+    # --- what the workers detect
 
-    def _judge(self, datagram: bytes, now_s: float) -> bool:
-        """Whether to drop a packet; the queue gives the verdict."""
-        if self._bans.covers(datagram):
-            return True
-        judgement = self._inspector.inspect(datagram, now_s)
-        if judgement is ACCEPTED:
-            return False
-        for detection in judgement.detections:
+    def _detected(self, detections: tuple[Detection, ...]) -> None:
+        for detection in detections:
             banned = () if self._settings.monitor_only else self._policy.banned_by(detection)
             for address in banned:
                 self._bans.ban(address, detection.signature, self._settings.ban_duration)
             self._events.detected(detection, banned)
-        return judgement.verdict is Verdict.DROP and not self._settings.monitor_only
 
     def _take_matches(self) -> None:
         """Hear what signatures in the driver have dropped and banned by themselves."""
         if self._xdp is None:
             return
         for match in self._xdp.matches():
-            signature, packet = match.signature, match.packet
+            then, packet = match.signature.then, match.packet
             source = packet.source
-            self._bans.adopt(source.address, signature.id, match.expires_ns)
-            self._inspector.tag(signature.then, packet, time.monotonic())
-            self._events.detected(
-                Detection(
-                    signature.id,
-                    signature.rev,
-                    signature.then.action,
-                    packet.transport,
-                    source,
-                    packet.destination,
-                    flow_packet=0,
-                    payload_packet=0,
-                    in_driver=True,
-                ),
-                (source.address,),
+            self._bans.ban_until(source.address, match.signature.id, match.expires_ns)
+            if then.tag is not None:
+                self._workers.tag(then.tag, packet)
+            detection = Detection(
+                match.signature.id,
+                match.signature.rev,
+                then.action,
+                packet.transport,
+                source,
+                packet.destination,
+                flow_packet=0,
+                payload_packet=0,
+                in_driver=True,
             )
+            self._events.detected(detection, (source.address,))
 
     # --- start and stop
 
@@ -158,20 +156,25 @@ class Daemon:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _make_workers(self) -> Workers:
+        settings = self._settings
+        start = Start(
+            settings.queue_num, settings.monitor_only, settings.fail_open, settings.log_level
+        )
+        starts = [replace(start, queue_num=number) for number in settings.queues]
+        return Workers(starts, self._selector, self._detected, lambda: self._bans.until_ns())
+
     def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
         settings = self._settings
         if settings.xdp_mode == "off":
             return None
         interfaces = chosen_interfaces(settings.interface)
-        in_driver = self._inspector.ruleset.signatures if settings.xdp_signatures else ()
         try:
-            program, warnings = build_program(in_driver)
-            _report(warnings)
             return held.enter_context(
                 XdpFilter(
                     interfaces,
                     XdpMode(settings.xdp_mode),
-                    program,
+                    _program(self._built),
                     allowed=self._policy.exempt_networks(),
                     ban_duration_s=settings.ban_duration,
                 )
@@ -182,8 +185,14 @@ class Daemon:
             return None
 
     def _install_rules(self, held: contextlib.ExitStack) -> None:
-        redirect = Redirect(self._settings.queue_num, self._settings.chain)
-        if self._settings.manage_rules:
+        settings = self._settings
+        redirect = Redirect(
+            settings.queue_num,
+            settings.chain,
+            queues=settings.workers,
+            fail_open=settings.fail_open,
+        )
+        if settings.manage_rules:
             held.enter_context(redirect)
             return
         _log.info("no packet comes here before these rules are in place:")
@@ -191,33 +200,37 @@ class Daemon:
             _log.info("  %s", rule)
 
     def _describe(self) -> str:
+        queues = self._settings.queues
         parts = [
-            f"queue {self._settings.queue_num}",
-            f"{len(self._inspector.ruleset.signatures)} signatures",
+            f"queue {queues[0]}" if len(queues) == 1 else f"queues {queues[0]} to {queues[-1]}",
+            f"{self._built.signatures} signatures",
         ]
         if self._xdp is not None:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
             if self._settings.xdp_signatures:
-                parts.append(f"{len(self._xdp.signatures)} of the signatures in the driver")
+                parts.append(f"{len(self._xdp.signatures)} signatures in the driver, too")
         if self._settings.monitor_only:
             parts.append("monitor only: nothing is dropped")
         return ", ".join(parts)
 
     # --- the loop
 
-    def _loop(self, queue: PacketQueue) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(queue, selectors.EVENT_READ, queue.drain)
-            selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
-            if self._xdp is not None:
-                selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
-            next_cleanup = time.monotonic() + self._settings.cleanup_interval
-            while not self._stopping:
-                for key, _ in selector.select(max(0.0, next_cleanup - time.monotonic())):
-                    key.data()
-                if time.monotonic() >= next_cleanup:
-                    next_cleanup = time.monotonic() + self._settings.cleanup_interval
-                    self._clean_up()
+    def _loop(self) -> None:
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        if self._xdp is not None:
+            self._selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
+        next_cleanup = time.monotonic() + self._settings.cleanup_interval
+        next_check = time.monotonic() + _CHECK_S
+        while not self._stopping:
+            for key, _ in self._selector.select(max(0.0, next_check - time.monotonic())):
+                key.data()
+            now_s = time.monotonic()
+            if now_s >= next_check:
+                next_check = now_s + _CHECK_S
+                self._workers.check()
+            if now_s >= next_cleanup:
+                next_cleanup = now_s + self._settings.cleanup_interval
+                self._clean_up()
 
     def _post(self, call: Callable[[], None]) -> None:
         """Have the main thread make a call, between two packets. For other threads."""
@@ -235,7 +248,7 @@ class Daemon:
         self._policy.refresh()
         if self._xdp is not None:
             self._xdp.allow_only(self._policy.exempt_networks())
-        self._take_matches()  # or a ban renewed just now would be taken for expired
+        self._take_matches()  # or a ban that was renewed just now would be taken for expired
         expired = self._bans.expire()
         if expired:
             _log.info("%d bans have expired", expired)
@@ -257,14 +270,14 @@ class Daemon:
             self._reloader.refuse(str(error))
             raise
 
-        def install(build: Build) -> None:
-            if self._xdp is not None and build.driver is not None:
+        def install(built: Built) -> None:
+            if self._xdp is not None and (program := _program(built)) is not None:
                 self._take_matches()
-                self._xdp.replace(build.driver)
-                _report(build.warnings)
-            self._inspector.ruleset = build.ruleset
+                self._xdp.replace(program)
+            self._built = built
+            self._workers.install(built, lambda: self._reloader.succeed(built.signatures))
             # What packets, interfaces and rules hang on stays until a restart.
-            names = ("signatures", "ban_duration", "cleanup_interval")
+            names = ("signatures", "detection_profile", "ban_duration", "cleanup_interval")
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
             if self._xdp is not None:
@@ -272,7 +285,7 @@ class Daemon:
 
         _log.info("reloading signatures from %s", settings.signatures)
         for_driver = self._xdp is not None and self._settings.xdp_signatures
-        self._reloader.start(settings.signatures, for_driver, install)
+        self._reloader.start(settings.signatures, settings.detection_profile, for_driver, install)
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -297,7 +310,8 @@ class Daemon:
         return answer.result(timeout=TIMEOUT_S)
 
     def _list_bans(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return {"bans": self._bans.as_json()}
+        entries = {} if self._xdp is None else {e.address: e for e in self._xdp.banned()}
+        return {"bans": [ban.as_json(entries.get(ban.address)) for ban in self._bans]}
 
     def _ban(self, request: dict[str, Any]) -> dict[str, Any]:
         address = _address(request)
@@ -319,7 +333,8 @@ class Daemon:
         return {"unbanned": request["address"]}
 
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        queue, kernel = self._queue, self._queue.kernel_counters()
+        queue, workers = self._workers.counters()
+        kernel = [kernel_counters(number) for number in self._settings.queues]
         xdp = None
         if self._xdp is not None:
             counters = self._xdp.counters()
@@ -338,22 +353,26 @@ class Daemon:
             "uptime_s": round(time.time() - self._started, 1),
             "monitor_only": self._settings.monitor_only,
             "queue": {
-                "number": queue.number,
+                "number": self._settings.queue_num,
                 "packets": queue.packets,
                 "accepted": queue.packets - queue.dropped,
                 "dropped": queue.dropped,
                 "errors": queue.errors,
-                "waiting": kernel.waiting,
-                "queue_dropped": kernel.queue_dropped,
-                "user_dropped": kernel.user_dropped,
+                "waiting": sum(counters.waiting for counters in kernel),
+                "queue_dropped": sum(counters.queue_dropped for counters in kernel),
+                "user_dropped": sum(counters.user_dropped for counters in kernel),
             },
+            "workers": [
+                {"queue": w.queue_num, "pid": w.pid, "packets": w.counters.packets} for w in workers
+            ],
             "signatures": {
                 "folder": str(self._settings.signatures),
-                "loaded": len(self._inspector.ruleset.signatures),
+                "loaded": self._built.signatures,
+                "profile": self._settings.detection_profile,
                 "reloads": self._reloader.succeeded,
                 "failed_reloads": self._reloader.failed,
             },
-            "flows": self._inspector.flows,
+            "flows": queue.flows,
             "detections": {
                 "total": self._events.by_signature.total(),
                 "by_signature": dict(self._events.by_signature),
@@ -370,18 +389,26 @@ def _address(request: dict[str, Any]) -> bytes:
         raise InputError(str(error)) from error
 
 
-def _report(warnings: Iterable[Diagnostic]) -> None:
-    for warning in warnings:
+def _program(built: Built) -> XdpProgram | None:
+    """The XDP program for the driver's signatures, if it was asked for.
+
+    Raises UnavailableError where this machine cannot build it.
+    """
+    if built.driver is None:
+        return None
+    if built.driver.program is None:
+        raise UnavailableError(built.driver.failure)
+    for warning in built.driver.warnings:
         _log.warning("%s", warning)
+    return built.driver.program
 
 
-def set_up_logging(level: str) -> None:
-    """Log to standard error, with times unless a journal adds its own."""
-    under_journal = "JOURNAL_STREAM" in os.environ
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level,
-        format="%(levelname)s %(message)s"
-        if under_journal
-        else "%(asctime)s %(levelname)s %(message)s",
+def _build(settings: Settings) -> Built:
+    for_driver = (
+        settings.xdp_signatures and settings.xdp_mode != "off" and not settings.monitor_only
     )
+    build = Build(settings.signatures, settings.detection_profile, for_driver=for_driver)
+    try:
+        return build.result()
+    finally:
+        build.end()

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from engine.certainty import DEFAULT_PROFILE, PROFILES
 from engine.errors import BtblockerError, InputError, UnavailableError
 from engine.paths import shipped_signatures
 from engine.sigtest import differences, explaining, listing
@@ -50,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=shipped_signatures(),
         help="a folder or a file, instead of the signatures that btblocker ships",
+    )
+    parser.add_argument(
+        "--detection-profile",
+        choices=PROFILES,
+        default=DEFAULT_PROFILE,
+        help="how sure signatures must be to judge packets (default: %(default)s)",
     )
     parser.add_argument(
         "--all", action="store_true", help="with the signatures that are switched off, too"
@@ -106,6 +113,11 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
         help="for each signature, the tests of its own and the flows that it was found in",
     )
     trial.add_argument(
+        "--isolate-flows",
+        action="store_true",
+        help="judge each flow as if there were no other: what is found without tags",
+    )
+    trial.add_argument(
         "--profile", action="store_true", help="for each signature, what it costs to ask it"
     )
 
@@ -145,7 +157,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _refuse_what_does_not_go_together(options: argparse.Namespace) -> None:
-    trial = [name for name in ("truth", "coverage", "profile") if getattr(options, name)]
+    names = ("truth", "coverage", "isolate_flows", "profile")
+    trial = [name.replace("_", "-") for name in names if getattr(options, name)]
     modes = [name for name in ("explain", "diff") if getattr(options, name)]
     if len(modes) > 1 or (modes and trial):
         first, second, *_ = [*modes, *trial]

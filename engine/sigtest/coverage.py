@@ -1,19 +1,27 @@
-"""Which signatures have shown themselves, in their own tests and in captures."""
+"""Which signatures and patterns have shown themselves, in their own tests and in captures."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from engine.compiler.database import Database
+from engine.compiler.expression import placed
 from engine.compiler.ruleset import RuleSet
 from engine.language.diagnostics import Diagnostic
+from engine.language.document import Signature
 
 
 class Coverage:
-    """Counts for each signature the tests of its own that it matched, as it should."""
+    """Counts for each signature the tests of its own that it matched, as it should.
+
+    A signature of many alternatives is tested when each of them is: so it also knows the
+    patterns that stand in no payload of its signature's tests.
+    """
 
     def __init__(self, ruleset: RuleSet, failures: Sequence[Diagnostic]) -> None:
         """`failures` are those of the RuleSet's own tests."""
@@ -25,11 +33,20 @@ class Coverage:
             )
             for signature in ruleset.signatures
         }
+        self._untested = _untested_patterns(ruleset.signatures)
 
     def as_json(self, seen: Mapping[str, int]) -> list[dict[str, Any]]:
-        """For each signature the tests it matched and the flows it was found in."""
+        """For each signature the tests it matched and the flows it was found in.
+
+        `untested_patterns` are its patterns that none of its payloads holds.
+        """
         return [
-            {"signature": name, "tests": tests, "flows": seen.get(name, 0)}
+            {
+                "signature": name,
+                "tests": tests,
+                "flows": seen.get(name, 0),
+                "untested_patterns": self._untested[name],
+            }
             for name, tests in self._tested.items()
         ]
 
@@ -56,8 +73,26 @@ class Coverage:
         ):
             if names:
                 print(f"matched {what}: {', '.join(names)}")
+        patterns = [
+            f"{row['signature']} {name}" for row in rows for name in row["untested_patterns"]
+        ]
+        if patterns:
+            print(f"patterns in no test: {', '.join(patterns)}")
         if not unseen and not untested:
             print("every signature matched in a test and in a capture")
+
+
+def _untested_patterns(signatures: Sequence[Signature]) -> dict[str, list[str]]:
+    """By signature, the names of its patterns that match nowhere in the payloads of its tests."""
+    each = [(signature, pattern) for signature in signatures for pattern in signature.patterns]
+    database = Database([placed(pattern, None) for _, pattern in each])
+    untested: dict[str, list[str]] = {}
+    for signature in signatures:
+        turns = [turn for test in signature.tests for turn in test.turns or ((test.payload,),)]
+        payloads = itertools.chain.from_iterable(turns)
+        found = {each[hit][1] for payload in payloads for hit in database.scan(payload)}
+        untested[signature.id] = [p.name for p in signature.patterns if p not in found]
+    return untested
 
 
 def _times(count: int, noun: str) -> str:

@@ -71,7 +71,10 @@ def _change(old: FlowTrial, new: FlowTrial) -> str | None:
 def run(options: argparse.Namespace) -> int:
     """Print the flows that change; returns 0 when there are none, 1 when there are."""
     captures = find_captures(options.captures)
-    old, new = (load(path, enable_all=options.all) for path in options.diff)
+    old, new = (
+        load(path, profile=options.detection_profile, enable_all=options.all)
+        for path in options.diff
+    )
 
     def work(path: Path) -> tuple[CaptureTrial, CaptureTrial]:
         return try_capture(path, old), try_capture(path, new)

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     """Explain the flows that were asked for; returns the exit code."""
     captures = find_captures(options.captures)
     wanted = FlowFilter(options.flow) if options.flow else None
-    ruleset = load(options.signatures, enable_all=options.all)
+    ruleset = load(options.signatures, profile=options.detection_profile, enable_all=options.all)
     explainers = [
         Explainer(signature, ruleset.lists) for signature in _chosen(ruleset, options.signature)
     ]

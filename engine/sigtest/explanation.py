@@ -108,6 +108,15 @@ class _ExplainingBank(Bank):
         self._look(self, context)
         return super().decide(hits, context)
 
+    def follow(
+        self, rules: Sequence[Rule], context: Context
+    ) -> tuple[list[Rule], tuple[Rule, ...]]:
+        self._look(self, context)
+        return super().follow(rules, context)
+
+    def may_begin(self, first_byte: int) -> bool:
+        return True
+
 
 class _Witness:
     """Sees the buffers of one capture, and keeps for each flow what came closest."""

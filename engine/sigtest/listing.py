@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     captures = find_captures(options.captures)
     manifest = Manifest(options.truth) if options.truth else None
     labels = {path: manifest.labels_of(path) for path in captures} if manifest else {}
-    ruleset = load(options.signatures, enable_all=options.all)
+    ruleset = load(options.signatures, profile=options.detection_profile, enable_all=options.all)
     failures = self_test(ruleset)
     for failure in failures:
         print(failure, file=sys.stderr)
@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
 
     def work(path: Path) -> tuple[CaptureTrial, Profile | None]:
         if options.profile:
-            return profile_capture(path, ruleset)
-        return try_capture(path, ruleset), None
+            return profile_capture(path, ruleset, isolate_flows=options.isolate_flows)
+        return try_capture(path, ruleset, isolate_flows=options.isolate_flows), None
 
     trials = each_capture(captures, work, options.processes)
     for trial, profile in with_progress(trials, len(captures)):

@@ -128,12 +128,30 @@ class _MeasuredBank(Bank):
                 found.append(rule)
         return found
 
+    def follow(
+        self, rules: Sequence[Rule], context: Context
+    ) -> tuple[list[Rule], tuple[Rule, ...]]:
+        found: list[Rule] = []
+        later: list[Rule] = []
+        for rule in rules:
+            cost = self._costs[rule.id]
+            cost.calls += 1
+            started_ns = perf_counter_ns()
+            true, open_still = super().follow((rule,), context)
+            cost.time_ns += perf_counter_ns() - started_ns
+            cost.true += len(true)
+            found += true
+            later += open_still
+        return found, tuple(later)
 
-def profile_capture(path: Path, ruleset: RuleSet) -> tuple[CaptureTrial, Profile]:
+
+def profile_capture(
+    path: Path, ruleset: RuleSet, *, isolate_flows: bool = False
+) -> tuple[CaptureTrial, Profile]:
     """Inspect a capture as `try_capture` does, and measure each signature."""
     profile = Profile()
     measured = ruleset.with_banks(lambda bank: _MeasuredBank(bank, profile))
     started_ns = perf_counter_ns()
-    trial = try_capture(path, measured)
+    trial = try_capture(path, measured, isolate_flows=isolate_flows)
     profile.total_ns = perf_counter_ns() - started_ns
     return trial, profile

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +21,20 @@ from typing import Any
 
 from engine.errors import UnavailableError
 
-# Enough for a full Ethernet frame, whose headers and payload decide everything.
-COPY_RANGE_B = 2048
+# Enough for the longest headers and all that is kept of a stream's start behind them.
+COPY_RANGE_B = 2048 + 256
 QUEUE_LENGTH = 8192
 # One queued packet takes its bytes and the kernel's bookkeeping, counted twice.
 SOCKET_BUFFER_B = 16 * 1024 * 1024
 # How long packets may keep the process from its other duties.
 MAX_BUSY_S = 0.05
+
+# include/uapi/linux/netfilter/nfnetlink.h, nfnetlink_queue.h
+_CONFIG = 3 << 8 | 2  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG
+_CFG_MASK, _CFG_FLAGS = 4, 5
+_FAIL_OPEN, _GSO = 1, 4
+_REQUEST_ACK = 1 | 4  # NLM_F_REQUEST | NLM_F_ACK
+_NLMSG_ERROR = 2
 
 PROC_STATISTICS = Path("/proc/net/netfilter/nfnetlink_queue")
 
@@ -50,20 +60,32 @@ class KernelCounters:
     user_dropped: int
 
 
+def kernel_counters(number: int) -> KernelCounters:
+    """What the kernel counts for a queue; zeros where nobody is bound to it."""
+    for line in PROC_STATISTICS.read_text().splitlines():
+        columns = [int(column) for column in line.split()]
+        if columns[0] == number:
+            return KernelCounters(columns[2], columns[5], columns[6])
+    return KernelCounters(0, 0, 0)
+
+
 class PacketQueue:
     """One bound queue; each packet gets exactly one verdict.
 
     `judge(datagram, now_s)` says whether to drop. If it raises, the packet is accepted and
-    the error counted: a mistake of ours must not cut off anybody's traffic.
+    the error counted: a mistake of ours must not cut off anybody's traffic. What a full queue
+    cannot take passes if `fail_open`, and is dropped otherwise.
     """
 
-    def __init__(self, number: int, judge: Callable[[bytes, float], bool]) -> None:
+    def __init__(
+        self, number: int, judge: Callable[[bytes, float], bool], *, fail_open: bool = True
+    ) -> None:
         """Bind. Raises UnavailableError when the queue is taken or cannot be had."""
         self.number = number
         self.packets = 0
         self.dropped = 0
         self.errors = 0
-        self._queue = _open(number, self._callback(judge))
+        self._queue = _open(number, self._callback(judge), _GSO | (_FAIL_OPEN if fail_open else 0))
 
     def __enter__(self) -> PacketQueue:
         return self
@@ -80,14 +102,6 @@ class PacketQueue:
         self._yield_at = time.monotonic() + MAX_BUSY_S
         with contextlib.suppress(_BusyLongEnough):
             self._queue.run(block=False)
-
-    def kernel_counters(self) -> KernelCounters:
-        """What the kernel counts for this queue."""
-        for line in PROC_STATISTICS.read_text().splitlines():
-            columns = [int(column) for column in line.split()]
-            if columns[0] == self.number:
-                return KernelCounters(columns[2], columns[5], columns[6])
-        return KernelCounters(0, 0, 0)
 
     def _callback(self, judge: Callable[[bytes, float], bool]) -> Callable[[Any], None]:
         monotonic = time.monotonic
@@ -114,7 +128,7 @@ class PacketQueue:
         return on_packet
 
 
-def _open(number: int, callback: Callable[[Any], None]) -> Any:
+def _open(number: int, callback: Callable[[Any], None], flags: int) -> Any:
     try:
         from netfilterqueue import COPY_PACKET, NetfilterQueue
     except ImportError as error:
@@ -142,4 +156,27 @@ def _open(number: int, callback: Callable[[Any], None]) -> Any:
             f"Failed to open NFQUEUE {number}: another program listens on it "
             f"(see {PROC_STATISTICS}); stop that one or choose another --queue-num"
         ) from error
+    _set_flags(int(queue.get_fd()), number, flags)
     return queue
+
+
+def _set_flags(descriptor: int, number: int, flags: int) -> None:
+    """Say whether a full queue is open, and super-packets are left whole.
+
+    The binding has no call for it, so the message goes over its own socket. A kernel that
+    refuses is one that drops and cuts up: slower, and told.
+    """
+    attributes = b"".join(
+        struct.pack("=HH", 8, kind) + struct.pack(">I", flags) for kind in (_CFG_MASK, _CFG_FLAGS)
+    )
+    body = struct.pack(">BBH", socket.AF_UNSPEC, 0, number) + attributes
+    message = struct.pack("=IHHII", 16 + len(body), _CONFIG, _REQUEST_ACK, 0, 0) + body
+    with socket.socket(fileno=os.dup(descriptor)) as netlink:
+        netlink.send(message)
+        # Packets may be waiting already: those are the binding's to read. It passes over an
+        # acknowledgement that comes behind them.
+        kind, error = struct.unpack_from("=4xH10xi", netlink.recv(64, socket.MSG_PEEK))
+        if kind == _NLMSG_ERROR:
+            netlink.recv(4096)
+            if error:
+                _log.warning("queue %d: no fail-open and GSO: %s", number, os.strerror(-error))

@@ -58,10 +58,7 @@ def test_byte_class_holds_its_bytes_and_no_other(values: frozenset[int]) -> None
         ('$a = "abcd" nocase', 25.6),
         ("$a = { 41 ?? 4? }", 12),
         ("$a = { 41 ( 42 43 | 44 ) }", 15),
-        ("$a = /abcd[0-9]+ef/", 32),
-        (r"$a = /\x00\x01\.x/", 32),
-        ("$a = /a?b*/", 0),
-        ("$a = /abcd|e/", 16),
+        ("$a = /abcd[0-7]+ef/", 53),
     ],
 )
 def test_bits_say_what_is_pinned(named: str, bits: float) -> None:

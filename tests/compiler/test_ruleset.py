@@ -1,18 +1,10 @@
 from __future__ import annotations
 
-import pickle
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from engine.compiler.ruleset import Bank, RuleSet
 from engine.fields import Context
 from engine.language.diagnostics import SignatureError
-from engine.paths import shipped_signatures
-from engine.selftest import self_test
-from engine.signatures import load
-from tests.compiler.conditions import payloads
 from tests.compiler.written import signature
 
 HELLO = '$hello = "hello"'
@@ -100,26 +92,3 @@ def test_a_disabled_signature_takes_part_in_nothing(transport: str, inspect: str
 def test_a_disabled_signature_that_cannot_be_compiled_is_refused() -> None:
     with pytest.raises(SignatureError, match="S019"):
         RuleSet([signature("$a", "$a = /x*/", enabled=False), signature("$hello", HELLO)])
-
-
-SHIPPED = load(shipped_signatures())
-COPY = pickle.loads(pickle.dumps(SHIPPED))
-EXAMPLES = [test.payload for s in SHIPPED.signatures for test in s.tests]
-
-
-@settings(deadline=None)
-@given(st.one_of(st.sampled_from(EXAMPLES), payloads, st.binary(max_size=64)))
-def test_pickling_changes_no_decision(payload: bytes) -> None:
-    for bank, copy in (
-        (SHIPPED.udp, COPY.udp),
-        (SHIPPED.tcp_stream, COPY.tcp_stream),
-        (SHIPPED.tcp_packet, COPY.tcp_packet),
-    ):
-        assert found(copy, payload) == found(bank, payload)
-
-
-def test_the_copy_decides_something() -> None:
-    ids = {i for p in EXAMPLES for bank in (COPY.udp, COPY.tcp_stream) for i in found(bank, p)}
-    assert ids == {s.id for s in SHIPPED.signatures}
-    assert self_test(COPY) == []
-    assert [r.then for r in COPY.udp.rules] == [r.then for r in SHIPPED.udp.rules]

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
-from engine.compiler.trigger import find_trigger
+from engine.compiler.database import Database
+from engine.compiler.trigger import MAX_LISTED_B, find_trigger
+from engine.fields import VOCABULARY
+from engine.language.diagnostics import Source
+from engine.language.lists import Lists
 from tests.compiler import written
 
 NAMED = '$hello = "hello world"\n$hi = "hi"\n$hey = "hey"'
@@ -67,3 +74,58 @@ def test_the_strongest_of_several_is_taken() -> None:
     assert trigger is not None
     assert {e.regex for e in trigger.expressions} == {r"^.{4}\x00\x00\x00\x07"}
     assert trigger.bits == 32
+
+
+def listed(*entries: str) -> Lists:
+    return Lists({"names": Source(Path("names.txt"), "\n".join(entries))})
+
+
+def found_by(when: str, lists: Lists, payload: bytes) -> bool:
+    trigger = find_trigger(written.normal(when), (), lists)
+    assert trigger is not None
+    return bool(Database(sorted(trigger.expressions, key=lambda e: e.regex)).scan(payload))
+
+
+@pytest.mark.parametrize(
+    ("name", "hit"),
+    [
+        (b"\x07tracker\x07example\x00", True),
+        (b"\x01a\x01b\x07TRACKER\x07Example\x00", True),
+        (b"\x02t2\x03net\x00", True),
+        (b"\x08atracker\x07example\x00", False),
+        (b"\x07tracker\x07example\x03com\x00", False),
+        (b"\x03net\x00", False),
+    ],
+)
+def test_a_short_list_of_names_is_looked_for_behind_the_header(name: bytes, hit: bool) -> None:
+    lists = listed("tracker.example", "t2.net")
+    query = b"ID\x01\x00\x00\x01" + bytes(6) + name + b"\x00\x01\x00\x01"
+    assert found_by("dns.query in @names", lists, query) is hit
+    assert not found_by("dns.query in @names", lists, query[4:])
+
+
+@pytest.mark.parametrize(
+    ("when", "entries"),
+    [
+        ("dns.query in @names", [f"tracker-{number}.example" for number in range(1000)]),
+        ("dns.query in @names", ["a" * 64]),  # no label is so long
+        ("tls.sni in @names", ["tracker.example"]),  # may be spread over records
+    ],
+)
+def test_other_lists_are_asked_wherever_the_field_is_known(when: str, entries: list[str]) -> None:
+    trigger = find_trigger(written.normal(when), (), listed(*entries))
+    implied = VOCABULARY[when.split()[0]].implied
+    assert trigger is not None
+    assert implied is not None
+    assert {e.regex for e in trigger.expressions} == {implied.regex}
+
+
+def test_a_list_as_long_as_may_be_looked_for_is_not_too_large_to_compile() -> None:
+    entries: list[str] = []
+    while sum(map(len, entries)) <= MAX_LISTED_B - 16:
+        entries.append(f"{random.Random(len(entries)).getrandbits(40):010x}.net")
+    trigger = find_trigger(written.normal("dns.query in @names"), (), listed(*entries))
+    assert trigger is not None
+    (expression,) = trigger.expressions
+    assert ".*" in expression.regex
+    assert Database([expression]).size_bytes < 1 << 21

@@ -58,6 +58,7 @@ def signature(
         id=name,
         rev=1,
         title="",
+        certainty="certain",
         enabled=enabled,
         transport=transport,
         inspect=inspect,

@@ -117,3 +117,21 @@ def test_text_at_a_path(path: tuple[bytes, ...], text: bytes | None) -> None:
     found = parse(b"d1:ad2:id3:xyze1:ni5e1:y1:qe")
     assert found is not None
     assert found.text(*path) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (b"li203e5:wordse", 203),
+        (b"li-1ee", -1),
+        (b"le", None),
+        (b"l5:wordsi203ee", None),
+        (b"lli203eee", None),
+        (b"i203e", None),
+        (b"3:203", None),
+    ],
+)
+def test_code_of_an_error(error: bytes, code: int | None) -> None:
+    found = parse(b"d1:e" + error + b"1:y1:ee")
+    assert found is not None
+    assert found.error_code == code

@@ -20,7 +20,7 @@ TEXTS = [field for field in VOCABULARY.values() if field.quoted or field.spell]
 _pieces = st.sampled_from(
     [
         *(b"d", b"e", b"1:a", b"01:a", b"1:r", b"2:id", b"1:q", b"4:ping", b"1:y", b"1:v", b"i1e"),
-        *(b"6:target", b"9:info_hash", b"1:t", b"le", b"0:", b"2:aa"),
+        *(b"6:target", b"9:info_hash", b"1:t", b"le", b"0:", b"2:aa", b"1:el", b"01:e", b"i-1e"),
         *(b"GET ", b"/a?b", b" HTTP/1.1\r\n", b" HTTP/1.0\n", b"Host: A.b:80\r\n", b"\r\n"),
         *(b"HTTP/1.1 200", b" OK\r\n", b"user-agent:x\n", b"Host:[::1]:80\n"),
         *(b"\x16\x03\x01", b"\x00\x05", b"\x01\x00\x00\x40\x03\x03", b"\x00\x00", b"\x00\x02"),
@@ -61,6 +61,7 @@ _questions = st.builds(
 EXAMPLES = [
     b"d1:ad2:id2:ab9:info_hash2:cd6:target2:efe1:q4:ping1:t2:aa1:v2:bb1:y1:qe",
     b"d1:rd2:id2:abe1:y1:re",
+    b"d1:eli201e2:aae1:y1:ee",
     b"GET /a?b=c HTTP/1.1\r\nHost: A.b:80\r\nUser-Agent: x\r\n\r\n",
     b"HTTP/1.1 404 Not Found\r\nHost: [::1]\r\nuser-agent:x\r\n",
     b"\x41\x00" + bytes(18),

@@ -14,6 +14,7 @@ from engine.language.vocabulary import Type
 
 KRPC = b"d1:ad2:id2:ab6:target1:te1:q4:ping1:t2:xy1:v4:UT121:y1:qe"
 REPLY = b"d1:rd2:id2:cde1:t2:xy1:y1:re"
+ERROR = b"d1:eli201e3:whye1:t2:xy1:y1:ee"
 UTP = struct.pack(">BBHIIIHH", 0x21, 0, 2, 3, 4, 5, 6, 7)
 
 
@@ -74,6 +75,9 @@ def read(name: str, payload: bytes, *arguments: Any) -> Any:
         ("turns", b"", (), 2),
         ("turn(n).size", b"", (0,), 300),
         ("turn(n).size", b"", (2,), None),
+        ("turn(n).ends_at", b"", (0, 300), True),
+        ("turn(n).ends_at", b"", (0, 0), False),
+        ("turn(n).ends_at", b"", (5, 0), False),
         ("turn(n).complete", b"", (0,), True),
         ("turn(n).complete", b"", (1,), False),
         ("turn(n).complete", b"", (5,), False),
@@ -100,6 +104,8 @@ def read(name: str, payload: bytes, *arguments: Any) -> Any:
         ("bencode.a.info_hash", KRPC, (), None),
         ("bencode.r.id", KRPC, (), None),
         ("bencode.r.id", REPLY, (), b"cd"),
+        ("bencode.e", ERROR, (), 201),
+        ("bencode.e", KRPC, (), None),
         ("bencode.end", KRPC + b"more", (), len(KRPC)),
         ("bencode.end", b"more", (), None),
         ("utp.type", UTP, (), 2),

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, TURNS_WITH_BYTES, Turns
+from engine.fields.turns import HEAD_B, MAX_ENDS, MAX_FOLLOWED_B, MAX_TURNS, TURNS_WITH_BYTES, Turns
 
 additions = st.lists(
     st.tuples(st.booleans(), st.binary(min_size=1, max_size=300), st.sampled_from([1, 1, 9])),
@@ -37,7 +37,26 @@ def test_turns_are_the_runs_of_one_side(steps: list[tuple[bool, bytes, int]]) ->
     assert turns.total == sum(len(data) for _, data in kept)
     for side in (True, False):
         assert turns.sent(side) == sum(len(data) for whose, data in kept if whose is side)
+    for n in range(MAX_TURNS):
+        ends = taken_ends(taken)[n][:MAX_ENDS] if n < len(kept) else []
+        assert [o for o in range(3000) if turns.ends_at(n, o)] == sorted(ends)
     assert turns.over is (len(runs) > MAX_TURNS or turns.total > MAX_FOLLOWED_B)
+
+
+def taken_ends(taken: list[tuple[bool, bytes]]) -> list[list[int]]:
+    """Where packets end, in bytes from the beginning of their turn."""
+    turns = itertools.groupby(taken, key=lambda step: step[0])
+    return [list(itertools.accumulate(len(data) for _, data in turn)) for _, turn in turns]
+
+
+def test_the_ends_of_many_packets_are_not_kept() -> None:
+    turns = Turns()
+    for _ in range(MAX_ENDS + 5):
+        turns.add(True, 1, b"x")
+    assert [turns.ends_at(0, n) for n in (0, 1, MAX_ENDS, MAX_ENDS + 1)] == [
+        *(False, True),
+        *(True, False),
+    ]
 
 
 def test_a_turn_whose_first_bytes_are_unknown_has_none() -> None:

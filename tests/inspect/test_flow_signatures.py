@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
+import weakref
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, NO_TURNS, TURNS_WITH_BYTES
+from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, TURNS_WITH_BYTES
+from engine.inspect.followed import NOT_BEGUN
 from engine.inspect.inspector import Inspector, Verdict
 from engine.inspect.packet import ACK, SYN, TCP, Packet
 from tests.captures import udp
@@ -82,7 +86,7 @@ def test_nothing_is_recorded_without_signatures_of_flows() -> None:
     )
     connection = Connection(inspector)
     connection.send(True, 0, b"abc")
-    assert connection.turns is NO_TURNS
+    assert connection.turns is NOT_BEGUN
 
 
 def test_what_one_signature_logs_another_may_stop() -> None:
@@ -186,3 +190,78 @@ def test_no_segments_make_it_raise_or_grow(steps: list[tuple[bool, int, int, int
         if turns is not None:
             assert not turns.over
             assert sum(len(turns.head(n)) for n in range(MAX_TURNS)) <= TURNS_WITH_BYTES * HEAD_B
+
+
+# --- how long a flow is followed
+
+
+def test_a_flow_is_let_go_when_nothing_can_match_any_more() -> None:
+    inspector = Inspector(following("turn(0).u8(1) == 1 and turn(1).size > 3"))
+    connection = Connection(inspector)
+    connection.send(True, 0, b"\0")
+    assert connection.turns is not None
+    connection.send(True, 1, b"\0")
+    assert connection.turns is None
+    inspector.judge(datagram(b"\0\0"), 0)
+    assert inspector._udp.side(THERE).flow.turns is None
+
+
+@pytest.mark.parametrize(("first", "followed"), [(b"\1", True), (b"\2", False)])
+def test_a_flow_that_begins_otherwise_is_not_followed(first: bytes, followed: bool) -> None:
+    inspector = Inspector(following("turn(0).u8(0) == 1 and turn(1).size > 3"))
+    inspector.inspect(udp("10.0.0.1", 1, "10.0.0.2", 2, first), 0)
+    connection = Connection(inspector)
+    connection.send(True, 0, first)
+    (side,) = inspector._udp._young.values()
+    assert (side.flow.turns is not None) is followed
+    assert (connection.turns is not None) is followed
+
+
+def test_one_signature_is_let_go_while_another_waits() -> None:
+    waits = ("turn(0).u8(0) == 1", "turn(2).size == 1")
+    inspector = Inspector(
+        rules(*[(f"a.n{n}", "tcp", "flow", when, BLOCK) for n, when in enumerate(waits)])
+    )
+    connection = Connection(inspector)
+    connection.send(True, 0, b"\2")
+    assert connection.turns is not None
+    assert [rule.id for rule in connection.turns.rules] == ["a.n1"]
+    connection.send(False, 0, b"x")
+    assert connection.send(True, 1, b"x") == ["a.n1"]
+
+
+def test_after_a_reload_the_new_signatures_are_asked() -> None:
+    inspector = Inspector(following("turn(1).size == 3"))
+    connection = Connection(inspector)
+    connection.send(True, 0, b"abc")
+    inspector.ruleset = rules(("b.tcp", "tcp", "flow", "turn(1).size == 1", BLOCK))
+    assert connection.send(False, 0, b"x") == ["b.tcp"]
+
+
+def test_a_replaced_ruleset_is_not_kept_by_an_idle_flow() -> None:
+    inspector = Inspector(following("turn(1).size == 3"))
+    Connection(inspector).send(True, 0, b"abc")
+    bank = weakref.ref(inspector.ruleset.tcp_flow)
+    inspector.ruleset = following("turn(1).size == 1")
+    gc.collect()
+    assert bank() is None
+
+
+def test_a_flow_counts_once_for_a_threshold() -> None:
+    then = {"action": "drop", "threshold": {"count": 2, "per": "src", "within": "1m"}}
+    inspector = Inspector(rules(("a.b", "udp", "flow", "turn(0).size > 0", then)))
+    for port, found in ((1, 0), (2, 1)):
+        key = CLIENT + SERVER + bytes([0, port, 0, 1])
+        detections = [len(inspector.judge(datagram(b"x", key), 0).detections) for _ in range(3)]
+        assert sum(detections) == found
+
+
+def test_the_ends_of_packets_are_those_of_what_has_come_in_order() -> None:
+    connection = Connection(Inspector(following("turn(1).size == 9")))
+    connection.send(True, 0, b"abc")
+    connection.send(True, 0, b"abc")  # again
+    connection.send(True, 5, b"fg")  # ahead
+    connection.send(True, 3, b"de")
+    turns = connection.turns
+    assert turns is not None
+    assert [n for n in range(9) if turns.ends_at(0, n)] == [3, 7]

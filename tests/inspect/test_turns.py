@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.fields.turns import MAX_TURNS, NO_TURNS, Turns
+from engine.fields.turns import MAX_TURNS, Turns
+from engine.inspect.followed import NOT_BEGUN
 from engine.inspect.inspector import Inspector, Verdict
 from engine.inspect.packet import ACK, SYN, TCP, Packet
 from engine.inspect.stream import MAX_PENDING, PREFIX_B
@@ -67,7 +68,7 @@ def test_turns_of_tcp_are_what_has_come_in_order(
             return
         assert connection.turns is not None
         assert told(connection.turns) == expected
-        assert (connection.turns is not NO_TURNS) is begun
+        assert (connection.turns is not NOT_BEGUN) is begun
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=50)), max_size=12))

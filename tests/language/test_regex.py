@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.compiler.database import Database, ExpressionError
 from engine.compiler.expression import HsExpression
-from engine.language.regex import MAX_POSITIONS, RegexError, check_regex
+from engine.language.regex import MAX_POSITIONS, RegexError, check_regex, pinned_bits
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,32 @@ def test_what_is_accepted_cannot_leave_its_place(expression: str) -> None:
     # Hyperscan takes it in its place, so it takes it alone too.
     Database([HsExpression(f"(?:{expression})z")])
     assert Database([HsExpression(f"^.{{3}}(?:{expression})z")]).scan(b"x") == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "bits"),
+    [
+        (r"\x00\x01\.x", 32),
+        ("a.[0-7]", 13),
+        (r"[^\x00]", 8 - math.log2(255)),
+        ("[^a-z]?a+b*c{2}d{3,}e{0,4}", 48),
+        ("abcd|e", 8),
+        ("(ab|c(d|ef))g|hijk", 24),
+        ("(?:ab|cd){2}", 32),
+        (r"^a\b", 8),
+        ("()", 0),
+        ("{2}", 0),
+        ("ü", 0),
+    ],
+)
+def test_bits_that_are_pinned(expression: str, bits: float) -> None:
+    assert pinned_bits(expression) == pytest.approx(bits)
+
+
+@given(st.lists(st.sampled_from(_pieces), max_size=12).map("".join))
+def test_bits_of_what_is_accepted(expression: str) -> None:
+    try:
+        check_regex(expression)
+    except RegexError:
+        return
+    assert 0 <= pinned_bits(expression) <= 8 * MAX_POSITIONS

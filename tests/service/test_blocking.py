@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams, tcp_exchange
-from tools.lab.blocker import Blocker, run_blocker
+from tools.lab.blocker import run_blocker
 from tools.lab.program import wait_until
 from tools.lab.topology import Family, Topology
 
@@ -81,115 +78,3 @@ def test_monitor_only_detects_and_touches_nothing(topology: Topology) -> None:
         assert status["queue"]["dropped"] == 0
         assert status["bans"]["active"] == 0
         assert all(d.banned == () for d in blocker.detections())
-
-
-def _write_signature(folder: Path, text: str) -> None:
-    (folder / "chat.yaml").write_text(text)
-
-
-CHAT = """
-id: example.chat.hello
-title: A made-up protocol
-scope: {transport: udp}
-patterns: |
-  $hello = "CHAT/1 hello"
-when: |
-  $hello at 0
-then: {action: drop}
-tests:
-  - {expect: match, payload: '"CHAT/1 hello"'}
-  - {expect: no match, payload: '"chat"'}
-"""
-
-
-def _reloads(blocker: Blocker) -> tuple[int, int]:
-    signatures = blocker.status()["signatures"]
-    return signatures["reloads"], signatures["failed_reloads"]
-
-
-def test_a_new_signature_is_live_after_sighup(topology: Topology, tmp_path: Path) -> None:
-    _write_signature(tmp_path, CHAT.replace("CHAT/1", "CHAT/0"))
-    with (
-        run_blocker(topology, "--signatures", str(tmp_path)) as blocker,
-        Datagrams(topology) as datagrams,
-    ):
-        assert datagrams.pass_through(b"CHAT/1 hello")
-        _write_signature(tmp_path, CHAT)
-        blocker.reload()
-        wait_until(lambda: _reloads(blocker) == (1, 0), 10, "reloaded")
-        assert not datagrams.pass_through(b"CHAT/1 hello")
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        CHAT.replace("$hello at 0", "$hullo at 0"),
-        CHAT.replace("no match", "match"),
-        "id: [",
-        "",
-    ],
-    ids=["unknown pattern", "its own test fails", "no YAML", "no signature left"],
-)
-def test_a_broken_file_changes_nothing_but_the_log(
-    topology: Topology, tmp_path: Path, broken: str
-) -> None:
-    _write_signature(tmp_path, CHAT)
-    with (
-        run_blocker(topology, "--signatures", str(tmp_path)) as blocker,
-        Datagrams(topology) as datagrams,
-    ):
-        _write_signature(tmp_path, broken)
-        blocker.reload()
-        wait_until(lambda: _reloads(blocker) == (0, 1), 10, "refused")
-        assert "reload refused" in blocker.program.log.read_text()
-        assert not datagrams.pass_through(b"CHAT/1 hello")
-
-
-def test_a_refused_reload_leaves_the_settings_alone(topology: Topology, tmp_path: Path) -> None:
-    old, new, settings = tmp_path / "old", tmp_path / "new", tmp_path / "settings.toml"
-    for folder in (old, new):
-        folder.mkdir()
-        _write_signature(folder, CHAT)
-    settings.write_text(f'signatures = "{old}"\nban_duration = 60\n')
-
-    def folder_and_ban(blocker: Blocker) -> tuple[str, int]:
-        address = topology.server_address(4)
-        command = [sys.executable, "-m", "engine.cli", "ban", address, "--json"]
-        ban = json.loads(topology.router.run(command).stdout)
-        return blocker.status()["signatures"]["folder"], round(ban["remaining_s"], -1)
-
-    with run_blocker(topology, "--config", str(settings)) as blocker:
-        settings.write_text(f'signatures = "{new}"\nban_duration = 900\n')
-        _write_signature(new, CHAT.replace("$hello at 0", "$hullo at 0"))
-        blocker.reload()
-        wait_until(lambda: _reloads(blocker) == (0, 1), 10, "refused")
-        assert folder_and_ban(blocker) == (str(old), 60)
-        settings.write_text("ban_duration = 'long'\n")
-        blocker.reload()
-        wait_until(lambda: _reloads(blocker) == (0, 2), 10, "refused again")
-        assert folder_and_ban(blocker) == (str(old), 60)
-        settings.write_text(f'signatures = "{new}"\nban_duration = 900\n')
-        _write_signature(new, CHAT)
-        blocker.reload()
-        wait_until(lambda: _reloads(blocker) == (1, 2), 10, "reloaded")
-        assert folder_and_ban(blocker) == (str(new), 900)
-
-
-def test_reloads_lose_no_packet(topology: Topology) -> None:
-    with run_blocker(topology) as blocker, Datagrams(topology) as datagrams:
-        sent = 0
-        received = set()
-        datagrams.server.settimeout(2)
-        for _ in range(3):
-            before = sum(_reloads(blocker))
-            blocker.reload()
-            deadline = time.monotonic() + 10
-            while sum(_reloads(blocker)) == before and time.monotonic() < deadline:
-                for _ in range(200):
-                    datagrams.client.sendto(b"%d" % sent, datagrams.server.getsockname()[:2])
-                    received.add(int(datagrams.server.recv(64)))
-                    sent += 1
-        assert _reloads(blocker) == (3, 0)
-        assert received == set(range(sent))
-        queue = blocker.status()["queue"]
-        assert (queue["queue_dropped"], queue["user_dropped"], queue["errors"]) == (0, 0, 0)

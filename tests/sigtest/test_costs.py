@@ -57,14 +57,25 @@ def path(tmp_path: Path) -> Path:
 def test_coverage(lab: Path, path: Path) -> None:
     _, summary = as_json("--coverage", "--signatures", lab, path)
     assert summary["coverage"] == [
-        {"signature": "lab.hello", "tests": 1, "flows": 1},
-        {"signature": "lab.twice", "tests": 1, "flows": 0},
-        {"signature": "lab.stream", "tests": 1, "flows": 0},
-        {"signature": "lab.always", "tests": 1, "flows": 1},
+        {"signature": "lab.hello", "tests": 1, "flows": 1, "untested_patterns": []},
+        {"signature": "lab.twice", "tests": 1, "flows": 0, "untested_patterns": []},
+        {"signature": "lab.stream", "tests": 1, "flows": 0, "untested_patterns": []},
+        {"signature": "lab.always", "tests": 1, "flows": 1, "untested_patterns": []},
     ]
     done = sigtest("--coverage", "--signatures", lab, path)
     assert "matched in no capture: lab.twice, lab.stream" in done.stdout
     assert "matched in no test" not in done.stdout
+    assert "patterns in no test" not in done.stdout
+
+
+def test_patterns_that_no_test_holds(lab: Path, path: Path) -> None:
+    more = '  $two = "two"\n  $three = "three"\n'
+    text = STREAM.replace('  $two = "two"\n', more).replace("and $two", "and any of ($t*)")
+    (lab / "lab.yaml").write_text(text)
+    _, summary = as_json("--coverage", "--signatures", lab, path)
+    assert [row["untested_patterns"] for row in summary["coverage"]] == [["$three"]]
+    done = sigtest("--coverage", "--signatures", lab, path)
+    assert "patterns in no test: lab.stream $three" in done.stdout
 
 
 def test_signatures_whose_tests_fail_are_not_tested(lab: Path, path: Path) -> None:

@@ -24,17 +24,28 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.lab
+def test_many_signatures_take_turns_with_the_shipped_ones() -> None:
+    done = run(
+        *("queue", "signatures", "--runs", "1", "--seconds", "1", "--signatures", "50", "--json")
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    _, rates = json.loads(done.stdout)["rates"]
+    assert {rate["consumer"] for rate in rates} == {"shipped signatures", "50 signatures"}
+
+
+@pytest.mark.lab
 def test_queue_and_latency() -> None:
     done = run("queue", "latency", "--runs", "1", "--seconds", "1", "--pings", "100", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     results = json.loads(done.stdout)
-    assert [(rate["consumer"], rate["packet_b"]) for rate in results["rates"]] == [
+    (rates,) = results["rates"]
+    assert [(rate["consumer"], rate["packet_b"]) for rate in rates] == [
         ("C accept loop", 200),
         ("btblocker", 200),
         ("C accept loop", 1000),
         ("btblocker", 1000),
     ]
-    assert all(rate["per_second"][0] > 0 for rate in results["rates"])
+    assert all(rate["per_second"][0] > 0 for rate in rates)
     assert [trip["consumer"] for trip in results["round_trips"]] == [
         "no queue",
         "C accept loop",

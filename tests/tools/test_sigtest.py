@@ -236,3 +236,72 @@ tests:
         done = run(*option, *arguments, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout.splitlines()[-1])["summary"]["detected"] == detected
+
+
+GUESS = """
+id: lab.guess
+title: A datagram of nothing
+certainty: guess
+scope: {transport: udp}
+patterns: |
+  $nothing = "nothing of the kind"
+when: |
+  $nothing
+then: {action: drop}
+tests:
+  - {expect: match, payload: '"nothing of the kind"'}
+  - {expect: no match, payload: '"nothing"'}
+"""
+
+
+@pytest.mark.parametrize(("profile", "detected"), [("strict", 1), ("balanced", 0), ("plain", 0)])
+def test_the_profile_says_how_sure_signatures_must_be(
+    profile: str, detected: int, folder: Path
+) -> None:
+    (folder / "guess.yaml").write_text(GUESS)
+    done = run(
+        *("--detection-profile", profile, "--signatures", "guess.yaml", "--json", "good.pcap"),
+        cwd=folder,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[-1])["summary"]["detected"] == detected
+
+
+TAGS = """
+id: lab.question
+title: Somebody asks
+scope: {transport: udp}
+when: |
+  u64(0) == 0x6e6f7468696e6720
+then: {action: tag, tag: {name: asked, of: src, for: 1m}}
+tests:
+  - {expect: match, payload: '"nothing of the kind"'}
+  - {expect: no match, payload: '"none"'}
+---
+id: lab.handshake
+title: A handshake of somebody who has asked
+scope: {transport: tcp}
+patterns: |
+  $hello = "\\x13BitTorrent protocol"
+when: |
+  $hello at 0 and dst.tagged("asked")
+then: {action: drop}
+tests:
+  - {expect: match, payload: '"\\x13BitTorrent protocol"', tagged: {dst: [asked]}}
+  - {expect: no match, payload: '"\\x13BitTorrent protocol"'}
+"""
+
+
+@pytest.mark.parametrize(("options", "detected"), [((), 1), (("--isolate-flows",), 0)])
+def test_tags_do_not_reach_an_isolated_flow(
+    options: tuple[str, ...], detected: int, folder: Path
+) -> None:
+    frames = [
+        ethernet(udp("10.0.0.2", 5353, "10.0.0.9", 53, b"nothing of the kind")),
+        ethernet(tcp("10.0.0.1", 40000, "10.0.0.2", 51413, HANDSHAKE)),
+    ]
+    (folder / "good.pcap").write_bytes(pcap(frames))
+    (folder / "tags.yaml").write_text(TAGS)
+    done = run("--signatures", "tags.yaml", "--json", *options, "good.pcap", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[-1])["summary"]["detected"] == detected

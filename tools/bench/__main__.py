@@ -19,16 +19,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from engine.errors import BtblockerError, InputError, UnavailableError
-from tools.bench.consumers import Consumer, accept_loop, btblocker, no_queue
+from tools.bench.consumers import Consumer, accept_loop, btblocker, btblocker_with, no_queue
 from tools.bench.measure import Rates, RoundTrips, round_trips, throughput
 from tools.bench.native import build
-from tools.bench.signatures import SIGNATURES, STEPS, CleanCost, Loading, measure
+from tools.bench.signatures import SIGNATURES, STEPS, CleanCost, Loading, measure, write_signatures
 from tools.bench.xdp import PacketCost, packet_costs
 from tools.lab.topology import Topology
 
 PARTS = ("queue", "latency", "xdp", "signatures")
 PACKET_SIZES_B = (200, 1000)
 C_LOOP, BTBLOCKER, NO_QUEUE = "C accept loop", "btblocker", "no queue"
+SHIPPED = "shipped signatures"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Results:
-    rates: list[Rates] = dataclasses.field(default_factory=list)
+    rates: list[list[Rates]] = dataclasses.field(default_factory=list)
+    """Of consumers that took turns, the one to compare with first."""
     round_trips: list[RoundTrips] = dataclasses.field(default_factory=list)
     xdp: list[PacketCost] = dataclasses.field(default_factory=list)
     loadings: list[Loading] = dataclasses.field(default_factory=list)
@@ -96,8 +98,8 @@ class _Results:
 
     def print(self) -> None:
         console = Console(highlight=False)
-        if self.rates:
-            console.print(_rate_table(self.rates))
+        for rates in self.rates:
+            console.print(_rate_table(rates))
         if self.round_trips:
             console.print(_round_trip_table(self.round_trips))
         if self.xdp:
@@ -141,25 +143,34 @@ def _measure_traffic(options: argparse.Namespace, parts: set[str]) -> _Results:
     if not options.baseline:
         consumers[BTBLOCKER] = btblocker
 
-    rates, trips, costs = [], [], []
+    trips, costs = [], []
+    rates: list[list[Rates]] = []
     with (
         Topology((4,), offloads=False) as topology,
         _progress() as progress,
     ):
         programs = build(topology.folder)
-        if "queue" in parts:
-            steps = options.runs * len(PACKET_SIZES_B) * len(consumers)
+        contests = [consumers] if "queue" in parts else []
+        if {"queue", "signatures"} <= parts:
+            many = topology.folder / "signatures"
+            many.mkdir()
+            write_signatures(many, options.signatures)
+            title = f"{options.signatures:,} signatures"
+            contests.append({SHIPPED: btblocker, title: btblocker_with(many)})
+        for contest in contests:
+            steps = options.runs * len(PACKET_SIZES_B) * len(contest)
             task = progress.add_task("Packets per second", total=steps)
-            rates = throughput(
+            measured = throughput(
                 topology,
                 programs,
-                consumers,
+                contest,
                 packet_sizes_b=PACKET_SIZES_B,
                 flows=options.flows,
                 runs=options.runs,
                 run_s=options.seconds,
-                advance=lambda: progress.advance(task),
+                advance=lambda task=task: progress.advance(task),
             )
+            rates.append(measured)
         if "latency" in parts:
             all_three = {NO_QUEUE: no_queue, **consumers}
             pinging = progress.add_task("Round trips", total=options.runs * len(all_three))
@@ -179,11 +190,13 @@ def _measure_traffic(options: argparse.Namespace, parts: set[str]) -> _Results:
 
 
 def _rate_table(rates: Sequence[Rates]) -> Table:
+    """Rates beside those of the first consumer."""
+    limit = rates[0].consumer
     table = Table(title="Packets per second through the queue", title_justify="left")
     table.add_column("consumer")
-    for column in ("packet", "median", "lowest", "highest", "of the C loop", "sent in vain"):
+    for column in ("packet", "median", "lowest", "highest", f"of {limit}", "sent in vain"):
         table.add_column(column, justify="right")
-    limits = {rate.packet_b: rate.per_second for rate in rates if rate.consumer == C_LOOP}
+    limits = {rate.packet_b: rate.per_second for rate in rates if rate.consumer == limit}
     for rate in rates:
         # Run by run: neighbours in time share the machine's mood.
         of_limit = map(operator.truediv, rate.per_second, limits[rate.packet_b])

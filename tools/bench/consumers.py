@@ -18,6 +18,7 @@ QUEUE_NUMBER = 0
 _COPY_B = 2048
 _RULE = f"FORWARD -p udp -j NFQUEUE --queue-num {QUEUE_NUMBER} --queue-bypass"
 _READY_TIMEOUT_S = 10.0
+_QUEUE_ALONE = ("--xdp-mode", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,12 @@ def queue_counters(program: Program) -> QueueCounters:
 
 
 def pin(program: Program, processor: int) -> None:
-    """Keep a program, all its threads, on one processor."""
-    for thread in Path(f"/proc/{program.process.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {processor})
+    """Keep a program, its processes and all their threads, on one processor."""
+    pids = [program.process.pid]
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {processor})
+            pids += map(int, (thread / "children").read_text().split())
 
 
 Consumer = Callable[[Topology, Programs], AbstractContextManager[Program | None]]
@@ -76,8 +80,19 @@ def accept_loop(topology: Topology, programs: Programs) -> Iterator[Program]:
 @contextmanager
 def btblocker(topology: Topology, programs: Programs) -> Iterator[Program]:
     """The daemon as a user runs it, without its XDP tier: nothing is banned here."""
-    with run_blocker(topology, "--xdp-mode", "off") as blocker:
+    with run_blocker(topology, *_QUEUE_ALONE) as blocker:
         yield blocker.program
+
+
+def btblocker_with(signatures: Path) -> Consumer:
+    """The same, with the signatures of a folder."""
+
+    @contextmanager
+    def consumer(topology: Topology, programs: Programs) -> Iterator[Program]:
+        with run_blocker(topology, *_QUEUE_ALONE, "--signatures", str(signatures)) as blocker:
+            yield blocker.program
+
+    return consumer
 
 
 def _bound(program: Program) -> bool:

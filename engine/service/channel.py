@@ -1,0 +1,109 @@
+"""The processes that work for the daemon, and its messages to and from them.
+
+A Unix socket keeps messages apart, so that neither side waits for the rest of one; what is large
+travels as an open file. Both ends run the same program: messages are pickled objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import engine
+
+MAX_MESSAGE_B = 128 * 1024
+
+
+class Channel:
+    """One end of the messages between two processes."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        end.setblocking(False)
+
+    @classmethod
+    def to_parent(cls) -> Self:
+        """The end that `start_process` has left to this process."""
+        return cls(socket.socket(fileno=int(sys.argv[1])))
+
+    def fileno(self) -> int:
+        """Readable when a message waits, or the other end is gone."""
+        return self._socket.fileno()
+
+    def send(self, message: object, file: BinaryIO | None = None) -> bool:
+        """Send a message, and an open file with it.
+
+        False when it cannot be sent: the other end is gone, or has not read for long.
+        """
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        files = [] if file is None else [file.fileno()]
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            socket.send_fds(self._socket, [data], files)
+            return True
+        return False
+
+    def receive(self, timeout_s: float | None = None) -> tuple[Any, BinaryIO | None]:
+        """The next message, and the file that came with it, at its beginning.
+
+        Waits `timeout_s` for one, or for as long as it takes. Raises EOFError when the other end
+        is gone, TimeoutError.
+        """
+        self._socket.settimeout(timeout_s)
+        try:
+            data, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_B, 1)
+        except BlockingIOError:
+            raise TimeoutError from None
+        except ConnectionError:
+            data, files = b"", []
+        finally:
+            self._socket.setblocking(False)
+        if not data:
+            raise EOFError
+        return pickle.loads(data), _own(files[0]) if files else None
+
+    def finish(self) -> None:
+        """Say no more: the other end reads what was sent, and then EOFError."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Neither say nor hear any more."""
+        self._socket.close()
+
+
+def _own(descriptor: int) -> BinaryIO:
+    """The file behind a descriptor, with a position of its own: the sender's is shared."""
+    try:
+        return Path(f"/proc/self/fd/{descriptor}").open("rb")
+    finally:
+        os.close(descriptor)
+
+
+def memory_file(name: str) -> BinaryIO:
+    """A file without a place on disk, to write and send."""
+    return os.fdopen(os.memfd_create(name), "w+b")
+
+
+def start_process(module: str) -> tuple[subprocess.Popen[bytes], Channel]:
+    """Run the `main` of a module of ours in a process of its own.
+
+    A new interpreter, not a fork: the parent holds BPF maps, sockets and threads.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # -P: whatever folder we were started in, nothing in it is imported.
+    place = str(Path(engine.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH"))))
+    run = f"from {module} import main; main()"
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", run, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    return process, Channel(ours)

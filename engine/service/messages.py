@@ -1,0 +1,83 @@
+"""What the daemon and its workers say to each other, beside `Detection`s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.inspect.inspector import Detection
+from engine.inspect.packet import Packet
+from engine.language.form import Tag
+
+# --- to a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message: which queue to take packets from, and whether to drop any."""
+
+    queue_num: int
+    monitor_only: bool
+    fail_open: bool
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """With a file: inspect with the RuleSet in it from now on, and say `Loaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bans:
+    """Addresses and when their bans end (CLOCK_MONOTONIC, ns), 0 to lift one.
+
+    A message with a file has a pickled tuple of more of them there.
+    """
+
+    until_ns: tuple[tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """A signature has matched in the driver, and sets this tag on hosts of the packet."""
+
+    tag: Tag
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Say `Counters`."""
+
+
+# --- from a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The RuleSet is in force; the first time, the queue is bound as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker cannot begin, and ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """Of one packet."""
+
+    detections: tuple[Detection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Of one worker since it began; `flows` are those it remembers now."""
+
+    packets: int = 0
+    dropped: int = 0
+    errors: int = 0
+    flows: int = 0
+    unreported: int = 0
+    """Detections that the daemon was too busy to hear of: dropped, but not banned."""

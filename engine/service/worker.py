@@ -1,0 +1,184 @@
+"""The process that packets go through: a queue and an inspector, and nothing else to wait for.
+
+What a detection leads to is the daemon's work; here only the packet's verdict is. When the
+daemon is gone, the worker ends, and the rules' `--queue-bypass` lets packets pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import pickle
+import selectors
+import signal
+import time
+from collections import deque
+from typing import Any, BinaryIO
+
+from engine.compiler.pieces import Assembly
+from engine.compiler.ruleset import RuleSet
+from engine.enforce.banned import BannedAddresses
+from engine.errors import UnavailableError
+from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
+from engine.service.channel import Channel
+from engine.service.logs import set_up_logging
+from engine.service.messages import (
+    Ask,
+    Bans,
+    Counters,
+    Detected,
+    Failed,
+    Load,
+    Loaded,
+    Start,
+    Tagging,
+)
+from engine.sources.nfqueue import PacketQueue
+
+# Detections that wait to be told while the daemon is busy.
+MAX_UNTOLD = 4096
+_FORGET_BANS_S = 60.0
+
+
+class Worker:
+    """Judges the packets of one queue until the daemon closes the channel."""
+
+    def __init__(self, channel: Channel, start: Start, ruleset: RuleSet) -> None:
+        """Bind the queue. Raises UnavailableError."""
+        self._channel = channel
+        self._inspector = Inspector(ruleset)
+        self._enforces = not start.monitor_only
+        self._bans = BannedAddresses()
+        self._untold: deque[Detected] = deque()
+        self._unreported = 0
+        self._assembly: Assembly | None = None
+        self._ends = False
+        self._queue = PacketQueue(start.queue_num, self._judge, fail_open=start.fail_open)
+
+    def run(self) -> None:
+        """Until the daemon is gone, or wants no more."""
+        self._channel.send(Loaded())
+        next_cleanup = time.monotonic() + _FORGET_BANS_S
+        with self._queue as queue, selectors.DefaultSelector() as selector:
+            selector.register(queue, selectors.EVENT_READ, queue.drain)
+            selector.register(self._channel, selectors.EVENT_READ, self._hear)
+            while not self._ends:
+                for key, _ in selector.select(self._patience_s()):
+                    key.data()
+                self._assemble()
+                self._tell()
+                if time.monotonic() >= next_cleanup:
+                    next_cleanup = time.monotonic() + _FORGET_BANS_S
+                    self._bans.forget_expired()
+            # Packets that still wait when the rules are gone get their verdict, too.
+            queue.drain()
+            self._tell()
+
+    def _patience_s(self) -> float:
+        if self._assembly is not None:
+            return 0.0
+        return 0.01 if self._untold else _FORGET_BANS_S
+
+    # --- the packet path
+
+    def _judge(self, datagram: bytes, now_s: float) -> bool:
+        """Whether to drop a packet; the queue gives the verdict."""
+        if self._bans.covers(datagram):
+            return True
+        judgement = self._inspector.inspect(datagram, now_s)
+        if judgement is ACCEPTED:
+            return False
+        if judgement.detections:
+            self._report(Detected(judgement.detections))
+        return judgement.verdict is Verdict.DROP and self._enforces
+
+    def _report(self, detected: Detected) -> None:
+        if self._untold or not self._channel.send(detected):
+            if len(self._untold) == MAX_UNTOLD:
+                self._unreported += len(self._untold.popleft().detections)
+            self._untold.append(detected)
+
+    def _tell(self) -> None:
+        while self._untold and self._channel.send(self._untold[0]):
+            self._untold.popleft()
+
+    # --- what the daemon says
+
+    def _hear(self) -> None:
+        try:
+            message, file = self._channel.receive()
+        except EOFError:
+            self._ends = True
+            return
+        match message:
+            case Load():
+                assert file is not None
+                self._assembly = Assembly(file)
+            case Bans():
+                self._take_bans(message, file)
+            case Tagging(tag, packet):
+                self._inspector.tag(tag, packet, time.monotonic())
+            case Ask():
+                self._tell()
+                self._channel.send(self._counters())
+
+    def _take_bans(self, bans: Bans, file: BinaryIO | None) -> None:
+        for address, expires_ns in bans.until_ns:
+            self._bans.set(address, expires_ns)
+        if file is not None:
+            with file:
+                for address, expires_ns in pickle.load(file):
+                    self._bans.set(address, expires_ns)
+
+    def _assemble(self) -> None:
+        """Take in one more piece of a new RuleSet, and swap it in with the last."""
+        if self._assembly is None:
+            return
+        ruleset = self._assembly.next()
+        if ruleset is not None:
+            self._inspector.ruleset = ruleset
+            self._assembly = None
+            # It has come to stay, so no search for garbage need look through its many objects.
+            gc.freeze()
+            self._channel.send(Loaded())
+
+    def _counters(self) -> Counters:
+        queue = self._queue
+        return Counters(
+            queue.packets, queue.dropped, queue.errors, self._inspector.flows, self._unreported
+        )
+
+
+def _first_ruleset(file: BinaryIO) -> RuleSet:
+    assembly = Assembly(file)
+    with file:
+        while (ruleset := assembly.next()) is None:
+            pass
+    gc.collect()
+    gc.freeze()
+    return ruleset
+
+
+def main() -> None:
+    """Work for the parent. The first two messages are `Start` and `Load`."""
+    # A Ctrl-C or a service manager's signal reaches every process; the parent answers it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    channel = Channel.to_parent()
+    with contextlib.suppress(EOFError):
+        start, _ = _expect(channel, Start)
+        set_up_logging(start.log_level)
+        _, file = _expect(channel, Load)
+        assert file is not None
+        try:
+            worker = Worker(channel, start, _first_ruleset(file))
+        except UnavailableError as error:
+            channel.send(Failed(str(error)))
+            return
+        worker.run()
+
+
+def _expect(channel: Channel, kind: type) -> tuple[Any, BinaryIO | None]:
+    message, file = channel.receive()
+    assert isinstance(message, kind)
+    return message, file

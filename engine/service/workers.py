@@ -1,0 +1,243 @@
+"""The workers as the daemon sees them: begun, told, asked, and replaced when they die."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import selectors
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass
+from subprocess import Popen, TimeoutExpired
+
+from engine.errors import UnavailableError
+from engine.inspect.inspector import Detection
+from engine.inspect.packet import Packet
+from engine.language.form import Tag
+from engine.service.builder import Built
+from engine.service.channel import memory_file, start_process
+from engine.service.messages import (
+    Ask,
+    Bans,
+    Counters,
+    Detected,
+    Failed,
+    Load,
+    Loaded,
+    Start,
+    Tagging,
+)
+
+# From its start until a worker inspects; it imports and loads, and machines may be busy.
+MAX_START_S = 60.0
+# One that says nothing for so long hangs. Its queue is full then, and lets packets pass.
+MAX_SILENCE_S = 10.0
+_ANSWER_S = 2.0
+_STOP_S = 5.0
+# Between two starts on one queue.
+_RESTART_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+_BanTimes = Iterable[tuple[bytes, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCounters:
+    """What one worker has done."""
+
+    queue_num: int
+    pid: int
+    counters: Counters
+
+
+class _Worker:
+    """One of them: its process, its channel, and what was last heard of it."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.process: Popen[bytes]
+        self.process, self.channel = start_process("engine.service.worker")
+        self.channel.send(start)
+        self.heard_s = time.monotonic()
+        self.works = False
+        self.counters = Counters()
+        self.failure = ""
+
+    def __str__(self) -> str:
+        return f"the worker of queue {self.start.queue_num}"
+
+    @property
+    def fate(self) -> str:
+        """What it died of."""
+        return self.failure or f"exit code {self.process.returncode}"
+
+    def end(self) -> None:
+        """Let it finish what it has, if it can."""
+        self.channel.close()
+        try:
+            self.process.wait(_STOP_S)
+        except TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Workers:
+    """One worker for each queue. A context manager: none is left when it closes."""
+
+    def __init__(
+        self,
+        starts: Iterable[Start],
+        selector: selectors.BaseSelector,
+        detected: Callable[[tuple[Detection, ...]], None],
+        bans: Callable[[], _BanTimes],
+    ) -> None:
+        """`detected` hears of detections, `bans` gives those that a new worker must know.
+
+        The selector's owner calls the `data` of what becomes readable, and `check` now and then.
+        """
+        self._starts = tuple(starts)
+        self._selector = selector
+        self._detected = detected
+        self._bans = bans
+        self._built: Built | None = None
+        self._workers: dict[int, _Worker] = {}
+        self._gone = Counters()
+        self._waits_for: set[int] = set()
+        self._loaded: Callable[[], None] | None = None
+        self._again_s = 0.0
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        leaving = list(self._workers.values())
+        for worker in leaving:
+            worker.works = False
+            worker.channel.finish()
+        for worker in leaving:
+            until_s = time.monotonic() + _STOP_S
+            while self._has(worker) and time.monotonic() < until_s:
+                self._hear(worker, _STOP_S)
+            if self._has(worker):
+                self._lose(worker)
+
+    def _has(self, worker: _Worker) -> bool:
+        return self._workers.get(worker.start.queue_num) is worker
+
+    def begin(self, built: Built) -> None:
+        """Start all, and wait until they inspect. Raises UnavailableError when one cannot."""
+        self._built = built
+        for start in self._starts:
+            self._start(start)
+        for worker in list(self._workers.values()):
+            until_s = time.monotonic() + MAX_START_S
+            while not worker.works:
+                self._hear(worker, max(0.0, until_s - time.monotonic()))
+                if not self._has(worker) or time.monotonic() > until_s:
+                    raise UnavailableError(worker.failure or f"{worker} does not start")
+
+    def install(self, built: Built, loaded: Callable[[], None]) -> None:
+        """Have all inspect with another RuleSet; `loaded` is called when all do."""
+        self._built = built
+        self._loaded = loaded
+        self._waits_for = set(self._workers)
+        for worker in self._workers.values():
+            worker.channel.send(Load(), built.pieces)
+
+    def ban(self, address: bytes, expires_ns: int) -> None:
+        """Tell all of a ban."""
+        for worker in self._workers.values():
+            worker.channel.send(Bans(((address, expires_ns),)))
+
+    def unban(self, address: bytes) -> None:
+        """Tell all that a ban is lifted."""
+        self.ban(address, 0)
+
+    def tag(self, tag: Tag, packet: Packet) -> None:
+        """Tell all of a tag that a match in the driver sets."""
+        for worker in self._workers.values():
+            worker.channel.send(Tagging(tag, packet))
+
+    def counters(self) -> tuple[Counters, list[WorkerCounters]]:
+        """Of all together, those that have died included; and of each that works now.
+
+        What they have detected up to now is told before.
+        """
+        asked = [worker for worker in self._workers.values() if worker.works]
+        for worker in asked:
+            while self._hear(worker):  # an answer to an earlier question is none to this one
+                pass
+            worker.channel.send(Ask())
+        for worker in asked:
+            before, until_s = worker.counters, time.monotonic() + _ANSWER_S
+            while worker.counters is before and self._has(worker) and time.monotonic() < until_s:
+                self._hear(worker, _ANSWER_S)
+        each = [WorkerCounters(w.start.queue_num, w.process.pid, w.counters) for w in asked]
+        return _sum([self._gone, *(worker.counters for worker in asked)]), each
+
+    def check(self) -> None:
+        """Replace those that have died or hang. To be called every second or so."""
+        now_s = time.monotonic()
+        for worker in list(self._workers.values()):
+            patience_s = MAX_SILENCE_S if worker.works else MAX_START_S
+            if now_s - worker.heard_s > patience_s:
+                _log.error("%s does not answer and is ended", worker)
+                worker.process.kill()
+            worker.channel.send(Ask())
+        for start in self._starts:
+            if start.queue_num not in self._workers and now_s > self._again_s:
+                self._start(start)
+
+    def _start(self, start: Start) -> None:
+        assert self._built is not None
+        worker = self._workers[start.queue_num] = _Worker(start)
+        worker.channel.send(Load(), self._built.pieces)
+        with memory_file("btblocker-bans") as file:
+            pickle.dump(tuple(self._bans()), file)
+            file.flush()
+            worker.channel.send(Bans(()), file)
+        self._selector.register(worker.channel, selectors.EVENT_READ, lambda: self._hear(worker))
+
+    def _hear(self, worker: _Worker, timeout_s: float = 0.0) -> bool:
+        """Take in a message of a worker's, or its end; false where there is none."""
+        try:
+            message, _ = worker.channel.receive(timeout_s)
+        except TimeoutError:
+            return False
+        except EOFError:
+            self._lose(worker)
+            return False
+        worker.heard_s = time.monotonic()
+        match message:
+            case Detected(detections):
+                self._detected(detections)
+            case Counters():
+                worker.counters = message
+            case Failed(reason):
+                worker.failure = reason
+            case Loaded():
+                worker.works = True
+                self._has_loaded(worker)
+        return True
+
+    def _has_loaded(self, worker: _Worker) -> None:
+        self._waits_for.discard(worker.start.queue_num)
+        if self._loaded is not None and not self._waits_for:
+            loaded, self._loaded = self._loaded, None
+            loaded()
+
+    def _lose(self, worker: _Worker) -> None:
+        """A worker is gone; its packets pass uninspected until another one takes its place."""
+        self._selector.unregister(worker.channel)
+        del self._workers[worker.start.queue_num]
+        worker.end()
+        self._gone = _sum([self._gone, worker.counters])
+        self._again_s = time.monotonic() + _RESTART_S
+        if worker.works:
+            _log.error("%s has ended (%s); another one takes its place", worker, worker.fate)
+        self._has_loaded(worker)
+
+
+def _sum(counters: Iterable[Counters]) -> Counters:
+    return Counters(*map(sum, zip(*map(astuple, counters), strict=True)))

@@ -1,0 +1,129 @@
+"""The processes that packets go through: several, dead ones, hung ones, full queues."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from engine.sources.nfqueue import QUEUE_LENGTH
+from tests.service.traffic import DHT_PING, Datagrams, tcp_exchange
+from tools.lab.blocker import Blocker, run_blocker
+from tools.lab.program import wait_until
+from tools.lab.topology import Topology
+
+pytestmark = pytest.mark.lab
+
+ON_THE_QUEUE_ALONE = ("--xdp-mode", "off")
+
+
+def workers(blocker: Blocker) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = blocker.status()["workers"]
+    return found
+
+
+def replaced(blocker: Blocker, pid: int) -> bool:
+    return [w["pid"] for w in workers(blocker)] not in ([], [pid])
+
+
+def test_a_dead_worker_is_replaced_and_traffic_flows_meanwhile(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        (worker,) = workers(blocker)
+        before = blocker.status()["queue"]["packets"]
+        os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: not blocker.kernel_queue(), 5, "nobody listens on the queue")
+        for _ in range(5):
+            assert datagrams.pass_through()
+        wait_until(lambda: replaced(blocker, worker["pid"]), 20, "replaced")
+        assert blocker.status()["queue"]["packets"] >= before, "what the dead one counted stays"
+        assert not datagrams.pass_through(DHT_PING)
+        assert "another one takes its place" in blocker.program.log.read_text()
+
+
+def test_a_new_worker_knows_the_bans(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        assert not datagrams.pass_through(DHT_PING)
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: replaced(blocker, worker["pid"]), 20, "replaced")
+        with Datagrams(topology) as others:
+            assert not others.pass_through()
+
+
+def test_a_hung_worker_is_replaced(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGSTOP)
+        wait_until(lambda: replaced(blocker, worker["pid"]), 40, "replaced")
+        assert datagrams.pass_through()
+        assert not datagrams.pass_through(DHT_PING)
+        assert "does not answer" in blocker.program.log.read_text()
+
+
+def test_a_full_queue_lets_packets_pass(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGSTOP)
+        try:
+            for _ in range(QUEUE_LENGTH + 100):
+                datagrams.client.sendto(b"waits", datagrams.server.getsockname()[:2])
+            assert datagrams.pass_through(b"passes")
+        finally:
+            os.kill(worker["pid"], signal.SIGCONT)
+        queue = blocker.status()["queue"]
+        assert (queue["queue_dropped"], queue["errors"]) == (0, 0)
+
+
+def test_a_full_queue_that_fails_closed_drops(topology: Topology) -> None:
+    options = ("--no-fail-open", *ON_THE_QUEUE_ALONE)
+    with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGSTOP)
+        try:
+            for _ in range(QUEUE_LENGTH + 100):
+                datagrams.client.sendto(b"waits", datagrams.server.getsockname()[:2])
+            assert not datagrams.pass_through(b"too much")
+        finally:
+            os.kill(worker["pid"], signal.SIGCONT)
+        queue = blocker.status()["queue"]
+        assert queue["queue_dropped"] >= 100
+
+
+def test_fail_closed_nothing_passes_without_a_worker(topology: Topology) -> None:
+    options = ("--no-fail-open", *ON_THE_QUEUE_ALONE)
+    with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
+        assert datagrams.pass_through()
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: not blocker.kernel_queue(), 5, "nobody listens on the queue")
+        assert not datagrams.pass_through()
+        wait_until(lambda: replaced(blocker, worker["pid"]), 20, "replaced")
+        assert datagrams.pass_through()
+
+
+def test_several_workers_share_bans_and_signatures(topology: Topology) -> None:
+    with run_blocker(topology, "--workers", "3", *ON_THE_QUEUE_ALONE) as blocker:
+        assert [worker["queue"] for worker in workers(blocker)] == [0, 1, 2]
+        with Datagrams(topology) as datagrams, Datagrams(topology, 6) as six:
+            for _ in range(10):
+                assert datagrams.pass_through()
+                assert datagrams.pass_back()
+            # Both ways of a flow go to one worker.
+            assert [w["packets"] for w in workers(blocker) if w["packets"]] == [20]
+            blocker.reload()
+            wait_until(lambda: blocker.status()["signatures"]["reloads"] == 1, 20, "reloaded")
+            assert not datagrams.pass_through(DHT_PING)
+            assert not six.pass_through(DHT_PING)
+        assert blocker.status()["bans"]["active"] == 2
+        with Datagrams(topology) as others:
+            assert not others.pass_through()
+
+
+def test_super_packets_reach_the_queue_whole(topology: Topology) -> None:
+    sent = 256 * 1024
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker:
+        assert len(tcp_exchange(topology, bytes(sent))) == sent
+        segments = sent / 1448
+        assert blocker.status()["queue"]["packets"] < segments / 2
