@@ -16,6 +16,7 @@ from rich.table import Table
 
 from engine.ban_commands import add_ban_commands
 from engine.certainty import DEFAULT_PROFILE, PROFILES
+from engine.compiler.driver import Placement, placements
 from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
@@ -90,6 +91,7 @@ def _add_run(commands: Any) -> None:
     add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
+    add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
     add("--ban", "ban", metavar="source|remote|both|endpoint|none")
@@ -182,10 +184,12 @@ def _check(options: argparse.Namespace) -> int:
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
     failed = has_errors(diagnostics)
+    placed = [] if ruleset is None else placements(ruleset.signatures)
     if options.json:
         found = {
             "diagnostics": [d.as_json() for d in diagnostics],
             "statistics": None if ruleset is None else ruleset.statistics.as_json(),
+            "driver": [placement.as_json() for placement in placed],
         }
         print(json.dumps(found, indent=2))
     else:
@@ -193,12 +197,12 @@ def _check(options: argparse.Namespace) -> int:
             print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
             if options.verbose:
-                print("\n".join(_signature_lines(ruleset.statistics)))
-            print(_summary(ruleset))
+                print("\n".join(_signature_lines(ruleset.statistics, placed)))
+            print(_summary(ruleset, placed))
     return 2 if ruleset is None else int(failed)
 
 
-def _summary(ruleset: RuleSet) -> str:
+def _summary(ruleset: RuleSet, placed: Sequence[Placement]) -> str:
     facts = ruleset.statistics
     signatures = (*ruleset.signatures, *ruleset.disabled)
     off = f", {len(ruleset.disabled)} of them not in force" if ruleset.disabled else ""
@@ -208,7 +212,8 @@ def _summary(ruleset: RuleSet) -> str:
         f"{_many(len(signatures), 'signature')}{off}, {_many(tests, 'test')}: all well\n"
         f"{_many(expressions, 'expression')} in {facts.bytes / 1024:.0f} KiB; "
         f"decided by patterns alone: {len(facts.signatures) - facts.need_python}, "
-        f"by Python after a trigger: {facts.need_python}"
+        f"by Python after a trigger: {facts.need_python}, "
+        f"with --xdp-signatures in the driver, too: {sum(p.driver != 'none' for p in placed)}"
     )
 
 
@@ -216,11 +221,13 @@ def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _signature_lines(facts: Statistics) -> Iterator[str]:
+def _signature_lines(facts: Statistics, placed: Sequence[Placement]) -> Iterator[str]:
+    in_driver = {placement.id: placement for placement in placed}
     for signature in facts.signatures:
         yield f"{signature.id}, on {signature.bank}s"
         yield f"    trigger ({signature.trigger_bits:.0f} bits): {signature.shown_trigger}"
         yield f"    Python: {', '.join(signature.python) or 'not needed'}"
+        yield f"    driver: {in_driver[signature.id]}"
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -242,8 +249,9 @@ def _status(options: argparse.Namespace) -> int:
         table.add_row("XDP", "off")
     else:
         interfaces = ", ".join(f"{i['name']} ({i['mode']})" for i in xdp["interfaces"])
-        dropped = xdp["dropped_source"] + xdp["dropped_destination"]
-        table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped")
+        dropped = sum(count for name, count in xdp.items() if name.startswith("dropped_"))
+        in_driver = f", {len(xdp['signatures'])} signatures" if xdp["signatures"] else ""
+        table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped{in_driver}")
     table.add_row(
         "signatures",
         f"{signatures['loaded']} from {signatures['folder']} ({signatures['profile']}), "

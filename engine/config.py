@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "QUEUE_NUM": "queue_num",
     "MONITOR_ONLY": "monitor_only",
     "XDP_MODE": "xdp_mode",
+    "XDP_SIGNATURES": "xdp_signatures",
     "BAN_DURATION": "ban_duration",
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
@@ -106,6 +107,9 @@ class Settings(BaseModel):
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
         "auto", description="how XDP is attached"
     )
+    xdp_signatures: bool = Field(
+        False, description="decide signatures of fixed bytes in the XDP program, too"
+    )
     manage_rules: bool = Field(
         False, description="add the iptables rules, and take them away on exit"
     )
@@ -137,7 +141,9 @@ class Settings(BaseModel):
     home_networks: Networks = Field(
         _PRIVATE, description="networks on this side of the gateway: `remote` is who is in none"
     )
-    allow: Networks = Field((), description="networks whose traffic is let alone, for good")
+    allow: Networks = Field(
+        (), max_length=16384, description="networks whose traffic is let alone, for good"
+    )
     state_directory: Path | None = Field(
         None, description="folder for what outlives a restart: bans and allowed networks"
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from engine.enforce.bpf import BanEntry
 from engine.enforce.networks import NetworkSet
+from engine.enforce.program import DEFAULT_CAPACITY
 from engine.enforce.state import BanRecord, BanState
 from engine.enforce.target import address_of, has_port, target_text
-from engine.enforce.xdp import DEFAULT_CAPACITY
 
 MANUAL = "manual"
 # Of bans that have ended, to know repeaters by.
@@ -29,8 +30,8 @@ class Ban:
     `reason` is a signature's id or `manual`. `first_seen` and `last_seen` are Unix times, in
     seconds, of the first and the last offence that are remembered of the target; `offences` is
     how many times it was banned for a detection. `expires_ns` is on CLOCK_MONOTONIC, the clock
-    that the XDP program compares with. `packets` and `bytes` were dropped in this ban, apart
-    from what the driver counts.
+    that the XDP program compares with. `packets` and `bytes` were dropped by workers, and before
+    a restart; the others by the driver, when its counts were read last.
     """
 
     target: bytes
@@ -41,6 +42,8 @@ class Ban:
     offences: int
     packets: int = 0
     bytes: int = 0
+    driver_packets: int = 0
+    driver_bytes: int = 0
 
     @property
     def remaining_s(self) -> int:
@@ -56,8 +59,8 @@ class Ban:
             "last_seen": round(self.last_seen, 3),
             "offences": self.offences,
             "remaining_s": self.remaining_s,
-            "packets": self.packets,
-            "bytes": self.bytes,
+            "packets": self.packets + self.driver_packets,
+            "bytes": self.bytes + self.driver_bytes,
         }
 
     def record(self) -> BanRecord:
@@ -70,8 +73,8 @@ class Ban:
             self.last_seen,
             expires,
             self.offences,
-            self.packets,
-            self.bytes,
+            self.packets + self.driver_packets,
+            self.bytes + self.driver_bytes,
         )
 
 
@@ -103,6 +106,12 @@ class Enforcer(Protocol):
     def unban(self, target: bytes, /) -> object: ...
 
 
+class Driver(Enforcer, Protocol):
+    """The same before packets reach the queue, for whole addresses; it counts what it drops."""
+
+    def banned(self) -> Iterable[BanEntry]: ...
+
+
 class BanList:
     """Bans by target, as many as the XDP maps hold; the oldest gives way to a new one.
 
@@ -118,14 +127,14 @@ class BanList:
     ) -> None:
         """`queue` enforces all bans; `state` keeps them."""
         self.growth = growth or Growth()
-        self._driver: Enforcer | None = None
+        self._driver: Driver | None = None
         self._queue = queue
         self._state = state or BanState()
         self._bans: dict[bytes, Ban] = {}
         self._past: dict[bytes, Ban] = {}
         self._counted: set[bytes] = set()
 
-    def use_driver(self, driver: Enforcer | None) -> None:
+    def use_driver(self, driver: Driver | None) -> None:
         """Have the bans of whole addresses enforced by the driver as well, or no longer."""
         self._driver = driver
         if driver is not None:
@@ -135,6 +144,9 @@ class BanList:
 
     def __len__(self) -> int:
         return len(self._bans)
+
+    def __contains__(self, target: bytes) -> bool:
+        return target in self._bans
 
     def __iter__(self) -> Iterator[Ban]:
         """The bans in force, oldest first."""
@@ -168,6 +180,7 @@ class BanList:
             if current.expires_ns > ban.expires_ns:
                 ban.expires_ns, ban.reason = current.expires_ns, current.reason
             ban.packets, ban.bytes = current.packets, current.bytes
+            ban.driver_packets, ban.driver_bytes = current.driver_packets, current.driver_bytes
         return self._put(ban)
 
     def ban(self, target: bytes, duration_s: int, reason: str = MANUAL) -> Ban:
@@ -219,8 +232,19 @@ class BanList:
                 ban.bytes += dropped_b
                 self._counted.add(target)
 
+    def read_driver(self) -> None:
+        """Bring the driver's counts up to date."""
+        if self._driver is None:
+            return
+        for entry in self._driver.banned():
+            ban = self._bans.get(entry.address)
+            if ban is not None and ban.driver_packets != entry.packets:
+                ban.driver_packets, ban.driver_bytes = entry.packets, entry.bytes
+                self._counted.add(entry.address)
+
     def keep_counts(self) -> None:
         """Have the counts kept that have changed: now and then, since they always do."""
+        self.read_driver()
         for target in self._counted:
             ban = self._bans.get(target)
             if ban is not None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from engine.config import Network, Settings
-from engine.enforce.bans import MANUAL, Ban, BanList, Enforcer, Growth
+from engine.enforce.bans import MANUAL, Ban, BanList, Driver, Enforcer, Growth
 from engine.enforce.machine import Machine
 from engine.enforce.networks import NetworkSet
 from engine.enforce.policy import Policy
@@ -35,6 +35,16 @@ class PacketPath(Enforcer, Protocol):
     def allow_only(self, networks: Iterable[Network], /) -> object: ...
 
 
+class DriverPath(Driver, Protocol):
+    """The same in the driver, where signatures can ban by themselves."""
+
+    def allow_only(
+        self, never_banned: Iterable[Network], let_alone: Iterable[Network], /
+    ) -> object: ...
+
+    def set_ban_duration(self, duration_s: int, /) -> object: ...
+
+
 class Enforcement:
     """Punishes detections and obeys the operator. Used from one thread only."""
 
@@ -43,6 +53,7 @@ class Enforcement:
         self._settings = settings
         self._machine = machine
         self._queue = queue
+        self._driver: DriverPath | None = None
         self._by_hand: dict[Network, float] = {}
         folder = settings.state_directory
         self.state = BanState(folder and folder / f"queue-{settings.queue_num}.sqlite")
@@ -66,13 +77,17 @@ class Enforcement:
             )
 
     @contextlib.contextmanager
-    def also_in(self, driver: Enforcer) -> Iterator[None]:
+    def also_in(self, driver: DriverPath) -> Iterator[None]:
         """Enforce bans of whole addresses in the driver as well, as long as this is open."""
+        self._driver = driver
         self.bans.use_driver(driver)
+        self.configure(self._settings)
         try:
             yield
         finally:
+            self.bans.keep_counts()
             self.bans.use_driver(None)
+            self._driver = None
 
     def close(self) -> None:
         """Keep what is left to keep."""
@@ -173,4 +188,7 @@ class Enforcement:
         allowed = (*self._settings.allow, *self._by_hand)
         self._policy = Policy(self._settings, self._machine, allowed)
         self._queue.allow_only(allowed)
+        if self._driver is not None:
+            self._driver.allow_only(self._policy.exempt_networks(), allowed)
+            self._driver.set_ban_duration(self._policy.driver_ban_s)
         return self.bans.unban_in(NetworkSet((*allowed, *self._policy.exempt_networks())))

@@ -59,6 +59,16 @@ class Policy:
             return "names no host"
         return "is allowed" if address in self._allowed else ""
 
+    @property
+    def driver_ban_s(self) -> int:
+        """How long signatures in the driver ban the source, at first; 0 where they must not.
+
+        They know neither flows nor home networks, and no bans but those of whole addresses.
+        """
+        settings = self._settings
+        is_theirs = settings.ban == "source" and settings.udp_bans == "immediate"
+        return settings.ban_duration if is_theirs else 0
+
     def exempt_networks(self) -> list[Network]:
         """Who must never be banned, apart from the allowed networks."""
         return [*NO_HOST, *map(ip_network, self._machine.addresses)]

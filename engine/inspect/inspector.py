@@ -18,7 +18,7 @@ from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode, 
 from engine.inspect.stream import StreamStart
 from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
-from engine.language.form import STOPPING, Action, Ban
+from engine.language.form import STOPPING, Action, Ban, Tag
 
 
 class Verdict(Enum):
@@ -32,9 +32,10 @@ class Verdict(Enum):
 class Detection:
     """A signature found true for a packet, and for which.
 
-    `flow_packet` and `payload_packet` count from 1 within the flow, both directions. `ban` is
-    what the signature says about bans. `two_way` tells whether both sides have sent something;
-    `repeated`, that this was told before, when they had not (see `OneWayFlows`).
+    `flow_packet` and `payload_packet` count from 1 within the flow, both directions; they are 0
+    for what was found `in_driver`, which knows no flows. `ban` is what the signature says about
+    bans. `two_way` tells whether both sides have sent something; `repeated`, that this was told
+    before, when they had not (see `OneWayFlows`).
     """
 
     signature: str
@@ -48,6 +49,7 @@ class Detection:
     ban: Ban | None = None
     two_way: bool = True
     repeated: bool = False
+    in_driver: bool = False
 
     @property
     def key(self) -> bytes:
@@ -314,7 +316,8 @@ class Inspector:
                     )
                 )
             # Also what was told before: as long as it goes on, its tag lasts.
-            self._tag(rule, packet, now_s)
+            if rule.then.tag is not None:
+                self.tag(rule.then.tag, packet, now_s)
         if not detections:
             return ACCEPTED
         flow.reported |= {detection.signature for detection in detections}
@@ -323,8 +326,8 @@ class Inspector:
             return Judgement(Verdict.DROP, tuple(detections))
         return Judgement(Verdict.ACCEPT, tuple(detections))
 
-    def _tag(self, rule: Rule, packet: Packet, now_s: float) -> None:
-        tag = rule.then.tag
+    def tag(self, tag: Tag, packet: Packet, now_s: float) -> None:
+        """Set the tag that a match in a packet sets; also one that was found elsewhere."""
         if tag is None:
             return
         if tag.of != "dst":

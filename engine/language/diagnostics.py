@@ -53,6 +53,7 @@ CODES: dict[str, str] = {
     "S101": "a pattern is never used",
     "S102": "a weak trigger: Python runs for many innocent packets",
     "S103": "a variable or a list is never used",
+    "S104": "the kernel does not take the signature into the driver",
 }
 
 _SHOWN_COLUMNS = 100

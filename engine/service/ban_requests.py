@@ -34,6 +34,7 @@ class BanRequests:
         }
 
     def _list(self, _request: _Request) -> Deferred:
+        self._enforcement.bans.read_driver()
         bans = list(self._enforcement.bans)
         # A million of them take seconds to write down, which nobody else should wait for.
         return lambda: {"bans": [ban.as_json() for ban in bans]}

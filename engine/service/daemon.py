@@ -26,6 +26,7 @@ from typing import Any
 from engine.config import BAN_SETTINGS, Settings
 from engine.enforce.enforcement import Enforcement
 from engine.enforce.machine import read_machine
+from engine.enforce.program import XdpProgram
 from engine.enforce.redirect import Redirect
 from engine.enforce.target import target_text
 from engine.enforce.xdp import XdpFilter, XdpMode
@@ -110,6 +111,31 @@ class Daemon:
     def _dropped(self, by_target: Mapping[bytes, tuple[int, int]]) -> None:
         self._enforcement.bans.count(by_target)
 
+    def _take_matches(self) -> None:
+        """Hear what signatures in the driver have dropped and banned by themselves."""
+        if self._xdp is None:
+            return
+        for match in self._xdp.matches():
+            then, packet = match.signature.then, match.packet
+            if then.tag is not None:
+                self._workers.tag(then.tag, packet)
+            detection = Detection(
+                match.signature.id,
+                match.signature.rev,
+                then.action,
+                packet.transport,
+                packet.source,
+                packet.destination,
+                flow_packet=0,
+                payload_packet=0,
+                ban=then.ban,
+                in_driver=True,
+            )
+            self._detected((detection,))
+            if packet.source.address not in self._enforcement.bans:
+                # Allowed, or a gateway, since the moment before.
+                self._xdp.unban(packet.source.address)
+
     # --- start and stop
 
     @contextlib.contextmanager
@@ -151,11 +177,18 @@ class Daemon:
         )
 
     def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
-        if self._settings.xdp_mode == "off":
+        settings = self._settings
+        if settings.xdp_mode == "off":
             return None
-        interfaces = chosen_interfaces(self._settings.interface)
+        interfaces = chosen_interfaces(settings.interface)
         try:
-            return held.enter_context(XdpFilter(interfaces, XdpMode(self._settings.xdp_mode)))
+            return held.enter_context(
+                XdpFilter(
+                    interfaces,
+                    XdpMode(settings.xdp_mode),
+                    _program(self._built),
+                )
+            )
         except UnavailableError as error:
             _log.warning("Failed to initialize XDP filter: %s", error)
             _log.warning("going on with NFQUEUE alone: every packet is dropped there")
@@ -184,6 +217,8 @@ class Daemon:
         ]
         if self._xdp is not None:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
+            if self._settings.xdp_signatures:
+                parts.append(f"{len(self._xdp.signatures)} signatures in the driver, too")
         if self._settings.monitor_only:
             parts.append("monitor only: nothing is dropped")
         return ", ".join(parts)
@@ -192,6 +227,8 @@ class Daemon:
 
     def _loop(self) -> None:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        if self._xdp is not None:
+            self._selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
         next_cleanup = time.monotonic() + self._settings.cleanup_interval
         next_check = time.monotonic() + _CHECK_S
         while not self._stopping:
@@ -224,6 +261,7 @@ class Daemon:
 
         # It runs programs, which nobody should wait for.
         threading.Thread(target=read, name="machine", daemon=True).start()
+        self._take_matches()  # or a ban that was renewed just now would be taken for expired
         expired = self._enforcement.clean_up()
         if expired:
             _log.info("%d bans have expired", expired)
@@ -246,6 +284,9 @@ class Daemon:
             raise
 
         def install(built: Built) -> None:
+            if self._xdp is not None and (program := _program(built)) is not None:
+                self._take_matches()
+                self._xdp.replace(program)
             self._built = built
             self._workers.install(built, lambda: self._reloader.succeed(built.signatures))
             # What packets, interfaces and rules hang on stays until a restart.
@@ -255,7 +296,8 @@ class Daemon:
             self._enforcement.configure(self._settings)
 
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, settings.detection_profile, install)
+        for_driver = self._xdp is not None and self._settings.xdp_signatures
+        self._reloader.start(settings.signatures, settings.detection_profile, for_driver, install)
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -293,6 +335,8 @@ class Daemon:
                 "passed": counters.passed,
                 "dropped_source": counters.dropped_source,
                 "dropped_destination": counters.dropped_destination,
+                "dropped_signature": counters.dropped_signature,
+                "signatures": [signature.id for signature in self._xdp.signatures],
             }
         return {
             "pid": os.getpid(),
@@ -328,8 +372,25 @@ class Daemon:
         }
 
 
+def _program(built: Built) -> XdpProgram | None:
+    """The XDP program for the driver's signatures, if it was asked for.
+
+    Raises UnavailableError where this machine cannot build it.
+    """
+    if built.driver is None:
+        return None
+    if built.driver.program is None:
+        raise UnavailableError(built.driver.failure)
+    for warning in built.driver.warnings:
+        _log.warning("%s", warning)
+    return built.driver.program
+
+
 def _build(settings: Settings) -> Built:
-    build = Build(settings.signatures, settings.detection_profile)
+    for_driver = (
+        settings.xdp_signatures and settings.xdp_mode != "off" and not settings.monitor_only
+    )
+    build = Build(settings.signatures, settings.detection_profile, for_driver=for_driver)
     try:
         return build.result()
     finally:

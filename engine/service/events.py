@@ -49,15 +49,20 @@ class Events:
             consequence = f"not enforced (monitor only, action {detection.action})"
         elif addresses:
             consequence += f", banned {', '.join(addresses)}"
+        where = (
+            "in the driver"
+            if detection.in_driver
+            else f"packet {detection.flow_packet} of the flow"
+        )
         only_tagged = detection.action == "tag"
         _log.log(
             logging.DEBUG if only_tagged else logging.INFO,
-            "%s: %s %s -> %s, packet %d of the flow: %s",
+            "%s: %s %s -> %s, %s: %s",
             detection.signature,
             detection.transport,
             detection.source,
             detection.destination,
-            detection.flow_packet,
+            where,
             consequence,
         )
         if self._file is not None and not only_tagged:
@@ -80,6 +85,7 @@ class Events:
                 "destination": str(detection.destination),
                 "flow_packet": detection.flow_packet,
                 "payload_packet": detection.payload_packet,
+                "in_driver": detection.in_driver,
                 "monitor_only": self._monitor_only,
                 "banned": list(addresses),
                 "repeated": detection.repeated,

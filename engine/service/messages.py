@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.inspect.inspector import Detection
+from engine.inspect.packet import Packet
+from engine.language.form import Tag
 
 # --- to a worker
 
@@ -37,6 +39,14 @@ class Bans:
 @dataclass(frozen=True, slots=True)
 class Allow:
     """With a file: a pickled tuple of the networks whose traffic passes, and no others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """A signature has matched in the driver, and sets this tag on hosts of the packet."""
+
+    tag: Tag
+    packet: Packet
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from engine.service.builder import Build, Built
 
 _log = logging.getLogger(__name__)
 
+_Install = Callable[[Built], None]
+
 
 class Reloader:
     """Builds RuleSets in a process of its own, one after the other.
@@ -26,16 +28,19 @@ class Reloader:
         self.failed = 0
         self._selector = selector
         self._build: Build | None = None
-        self._next: tuple[Path, DetectionProfile, Callable[[Built], None]] | None = None
+        self._next: tuple[Path, DetectionProfile, bool, _Install] | None = None
 
     def start(
-        self, directory: Path, profile: DetectionProfile, install: Callable[[Built], None]
+        self, directory: Path, profile: DetectionProfile, for_driver: bool, install: _Install
     ) -> None:
-        """Begin to build; `install` gets the new RuleSet, from a later call, if all is well."""
+        """Begin to build; `install` gets the new RuleSet, from a later call, if all is well.
+
+        Where `install` raises UnavailableError, the reload is refused.
+        """
         if self._build is not None:
-            self._next = directory, profile, install
+            self._next = directory, profile, for_driver, install
             return
-        self._build = Build(directory, profile)
+        self._build = Build(directory, profile, for_driver=for_driver)
         self._selector.register(self._build, selectors.EVENT_READ, lambda: self._finish(install))
 
     def succeed(self, signatures: int) -> None:
@@ -55,14 +60,12 @@ class Reloader:
             self._build.end()
             self._build = None
 
-    def _finish(self, install: Callable[[Built], None]) -> None:
+    def _finish(self, install: _Install) -> None:
         assert self._build is not None
         try:
-            built = self._build.result()
+            install(self._build.result())
         except BtblockerError as error:
             self.refuse(str(error))
-        else:
-            install(built)
         finally:
             self.close()
         if self._next is not None:

@@ -35,6 +35,7 @@ from engine.service.messages import (
     Load,
     Loaded,
     Start,
+    Tagging,
 )
 from engine.sources.nfqueue import PacketQueue
 
@@ -136,6 +137,8 @@ class Worker:
                 assert file is not None
                 with file:
                     self._bans.allow_only(pickle.load(file))
+            case Tagging(tag, packet):
+                self._inspector.tag(tag, packet, time.monotonic())
             case Ask():
                 self._tell()
                 self._tell_dropped()

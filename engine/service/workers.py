@@ -13,6 +13,8 @@ from subprocess import Popen, TimeoutExpired
 from engine.config import Network
 from engine.errors import UnavailableError
 from engine.inspect.inspector import Detection
+from engine.inspect.packet import Packet
+from engine.language.form import Tag
 from engine.service.builder import Built
 from engine.service.channel import start_process
 from engine.service.messages import (
@@ -26,6 +28,7 @@ from engine.service.messages import (
     Load,
     Loaded,
     Start,
+    Tagging,
 )
 
 # From its start until a worker inspects; it imports and loads, and machines may be busy.
@@ -182,6 +185,11 @@ class Workers:
         for worker in self._workers.values():
             worker.knows_allowed = False
             worker.tell(self._allowed)
+
+    def tag(self, tag: Tag, packet: Packet) -> None:
+        """Tell all of a tag that a match in the driver sets."""
+        for worker in self._workers.values():
+            worker.channel.send(Tagging(tag, packet))
 
     def counters(self) -> tuple[Counters, list[WorkerCounters]]:
         """Of all together, those that have died included; and of each that works now.

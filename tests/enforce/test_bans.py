@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from engine.enforce import bans as module
 from engine.enforce.bans import BanList, Growth
+from engine.enforce.bpf import BanEntry
 from engine.enforce.networks import NetworkSet
 from engine.enforce.state import BanRecord, BanState
 from engine.enforce.target import parse_target
@@ -23,6 +25,11 @@ class Maps:
 
     def __init__(self) -> None:
         self.entries: dict[bytes, int] = {}
+        self.dropped: dict[bytes, tuple[int, int]] = {}
+
+    def banned(self) -> Iterator[BanEntry]:
+        for target, expires_ns in self.entries.items():
+            yield BanEntry(target, expires_ns, *self.dropped.get(target, (0, 0)))
 
     def ban(self, target: bytes, expires_ns: int) -> None:
         self.entries[target] = expires_ns
@@ -119,6 +126,19 @@ def test_what_was_under_way_when_a_ban_began_only_prolongs_it(
     assert queue.entries == {A: 190 * NS, B: 160 * NS}
     ban = bans.offend(A, "a.d", 1)
     assert (ban.reason, ban.expires_ns) == ("a.c", 190 * NS), "never shortened by a detection"
+
+
+def test_what_the_driver_drops_is_counted(bans: BanList, driver: Maps, tmp_path: Path) -> None:
+    bans.offend(A, "a.b", 60)
+    bans.count({A: (1, 100)})
+    driver.dropped = {A: (5, 500), C: (1, 1)}
+    bans.read_driver()
+    (ban,) = bans
+    assert (ban.as_json()["packets"], ban.as_json()["bytes"]) == (6, 600)
+    assert bans.offend(A, "a.b", 100).record().packets == 6
+    bans.use_driver(None)
+    bans.read_driver()
+    assert ban.record().bytes == 600, "it is gone, and so are no counts"
 
 
 def test_bans_of_repeaters_grow_up_to_a_bound(bans: BanList, clock: Clock) -> None:

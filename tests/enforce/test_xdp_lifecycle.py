@@ -22,8 +22,8 @@ from tests.netns import Namespace, connect
 
 pytestmark = pytest.mark.lab
 
-# How an operator counts bans in a shell; each entry prints one "key".
-COUNT_BANS = "bpftool map dump {which} | grep -c '\"key\"'"
+# How an operator counts bans in a shell; each entry prints one "key:".
+COUNT_BANS = "bpftool map dump {which} | grep -c key:"
 
 
 @pytest.fixture
