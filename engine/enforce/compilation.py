@@ -95,7 +95,7 @@ def compile_program(signatures: str, ban_entries: int) -> Bytecode:
         if headers is not None:
             environment["BCC_KERNEL_SOURCE"] = str(headers)
         done = subprocess.run(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],
             input=json.dumps(request),
             capture_output=True,
             text=True,

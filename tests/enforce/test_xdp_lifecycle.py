@@ -156,8 +156,6 @@ def test_all_bans_are_listed_and_bpftool_counts_them(gate: Namespace) -> None:
     for name, count in (("blocked_ips", len(ipv4)), ("blocked_ips6", len(ipv6))):
         map_id = own_map(xdp.attachments[0]["program_id"], name)
         assert shell_count(COUNT_BANS.format(which=f"id {map_id}")) == count
-        # By name, as operators type it; other instances on this machine count as well.
-        assert shell_count(COUNT_BANS.format(which=f"name {name}")) >= count
     xdp.close()
 
 
