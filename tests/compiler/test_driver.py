@@ -79,6 +79,7 @@ def test_what_a_condition_needs_says_where_it_runs(
             {"then": {"action": "block", "threshold": {"count": 2, "per": "src", "within": "9s"}}},
             "threshold",
         ),
+        ({"then": {"action": "block", "ban": {"of": "both"}}}, "ban: {of: both}"),
         ({"enabled": False}, "enabled: false"),
         ({"inspect": "flow"}, "inspect: flow"),
     ],

@@ -54,9 +54,9 @@ def test_the_first_datagram_dies_in_the_driver(topology: Topology, family: Famil
         command = [sys.executable, "-m", "engine.cli", "bans", "--json"]
         (ban,) = json.loads(topology.router.run(command).stdout)
         assert (ban["address"], ban["reason"]) == (host, event["signature"])
-        assert ban["driver_packets"] == 2
+        assert ban["packets"] == 2
         # The answer of the server went through the driver, too: to the banned host.
-        assert ban["driver_bytes"] == 2 * ((20 if family == 4 else 40) + 8 + len(INNOCENT))
+        assert ban["bytes"] == 2 * ((20 if family == 4 else 40) + 8 + len(INNOCENT))
 
 
 @FAMILIES
@@ -80,6 +80,52 @@ def test_who_only_monitors_has_no_signatures_in_the_driver(topology: Topology) -
         (event,) = _told(blocker, 1)
         assert not event["in_driver"]
         assert blocker.status()["xdp"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "banned"),
+    [
+        (("--ban", "remote", "--home-networks", "10.77.1.0/24"), "10.77.2.2"),
+        (("--udp-bans", "confirmed"), None),
+        (("--allow", "10.77.2.2"), None),
+    ],
+)
+def test_the_driver_bans_nobody_whom_the_policy_does_not(
+    topology: Topology, options: tuple[str, ...], banned: str | None
+) -> None:
+    with (
+        run_blocker(topology, "--xdp-signatures", *options) as blocker,
+        Datagrams(topology) as datagrams,
+        Datagrams(topology) as other,
+    ):
+        is_allowed = "--allow" in options
+        assert datagrams.pass_through(CONNECT) is is_allowed
+        wait_until(lambda: blocker.status()["queue"]["packets"] >= 1, 5, "left to the queue")
+        assert [event["banned"] for event in _events(blocker)] == (
+            [] if is_allowed else [[banned] if banned else []]
+        )
+        assert blocker.status()["xdp"]["dropped_signature"] == 0
+        assert other.pass_through() is (banned is None)
+
+
+def test_a_signature_s_own_time_and_the_repeater_s_count_in_the_driver_as_well(
+    topology: Topology, tmp_path: Path
+) -> None:
+    (tmp_path / "chat.yaml").write_text(
+        CHAT.replace("{action: block}", "{action: block, ban: {for: 1s}}")
+    )
+    folder = ("--signatures", str(tmp_path), "--ban-growth", "100")
+    with run_blocker(topology, "--xdp-signatures", *folder) as blocker:
+        with Datagrams(topology) as datagrams:
+            assert not datagrams.pass_through(b"CHAT/1 hello")
+            wait_until(lambda: blocker.status()["bans"]["active"] == 0, 10, "over")
+            assert datagrams.pass_through(INNOCENT)
+            assert not datagrams.pass_through(b"CHAT/1 hello")
+        wait_until(lambda: blocker.status()["bans"]["active"] == 1, 10, "banned again")
+        command = [sys.executable, "-m", "engine.cli", "bans", "--json"]
+        (ban,) = json.loads(topology.router.run(command).stdout)
+        assert (ban["offences"], 80 <= ban["remaining_s"] <= 100) == (2, True)
+        assert blocker.status()["xdp"]["dropped_signature"] == 2
 
 
 def test_a_ban_of_the_driver_is_lifted_and_ends_like_any_other(topology: Topology) -> None:
