@@ -13,6 +13,10 @@ from engine.inspect.packet import decode
 # Addresses whose being allowed is remembered, so that few need the search.
 _MAX_KNOWN = 65536
 
+# Of an IPv4 header: no fragment, and a protocol with ports (TCP, UDP).
+_WHOLE = frozenset({b"\0\0", b"\x40\0"})
+_WITH_PORTS = frozenset({b"\x06", b"\x11"})
+
 
 class BannedAddresses:
     """When the bans of addresses and endpoints end (CLOCK_MONOTONIC, ns), and who is allowed.
@@ -28,6 +32,7 @@ class BannedAddresses:
         self._until_ns: dict[bytes, int] = {}
         self._endpoints = 0
         self._allowed = NetworkSet()
+        self._allows_some = False
         self._is_allowed: dict[bytes, bool] = {}
         self._idle = True
 
@@ -43,7 +48,7 @@ class BannedAddresses:
         elif known:
             del self._until_ns[target]
             self._endpoints -= has_port(target)
-        self._idle = not self._until_ns and not self._allowed
+        self._idle = not self._until_ns and not self._allows_some
 
     def forget_expired(self) -> None:
         """Free the memory of bans that have ended; they are none already."""
@@ -54,8 +59,9 @@ class BannedAddresses:
     def allow_only(self, networks: Iterable[Network]) -> None:
         """Let all traffic from and to these pass; replaces others."""
         self._allowed = NetworkSet(networks)
+        self._allows_some = bool(self._allowed)
         self._is_allowed = {}
-        self._idle = not self._until_ns and not self._allowed
+        self._idle = not self._until_ns and not self._allows_some
 
     def judge(self, datagram: bytes) -> bool | None:
         """True to drop an IP datagram, False to let it pass uninspected, None to inspect it.
@@ -68,8 +74,12 @@ class BannedAddresses:
             source, destination = datagram[12:16], datagram[16:20]
         else:
             source, destination = datagram[8:24], datagram[24:40]
-        if self._allowed and (self._allows(source) or self._allows(destination)):
-            return False
+        if self._allows_some:
+            known = self._is_allowed
+            if source not in known or destination not in known:
+                self._find_out(source, destination)
+            if known[source] or known[destination]:
+                return False
         until = self._until_ns
         if source in until and self._drops(source, datagram):
             return True
@@ -77,7 +87,18 @@ class BannedAddresses:
             return True
         if not self._endpoints:
             return None
-        return self._drops_endpoint(datagram)
+        if datagram[:1] == b"\x45" and datagram[6:8] in _WHOLE and datagram[9:10] in _WITH_PORTS:
+            ends = source + datagram[20:22], destination + datagram[22:24]
+        else:
+            packet = decode(datagram)
+            if packet is None:
+                return None
+            key, width = packet.key, len(packet.key) // 2 - 2
+            ends = key[:width] + key[-4:-2], key[width:-4] + key[-2:]
+        for end in ends:
+            if end in until and self._drops(end, datagram):
+                return True
+        return None
 
     def _drops(self, target: bytes, datagram: bytes) -> bool:
         """Whether the ban of a target is in force, for this datagram of its."""
@@ -87,21 +108,10 @@ class BannedAddresses:
         self.dropped[target] = packets + 1, dropped_b + len(datagram)
         return True
 
-    def _drops_endpoint(self, datagram: bytes) -> bool | None:
-        packet = decode(datagram)
-        if packet is None:
-            return None
-        key, width = packet.key, len(packet.key) // 2 - 2
-        for end in (key[:width] + key[-4:-2], key[width:-4] + key[-2:]):
-            if end in self._until_ns and self._drops(end, datagram):
-                return True
-        return None
-
-    def _allows(self, address: bytes) -> bool:
-        known = self._is_allowed.get(address)
-        if known is None:
-            if len(self._is_allowed) >= _MAX_KNOWN:
-                self._is_allowed.clear()
-            known = len(address) in (4, 16) and address in self._allowed
-            self._is_allowed[address] = known
-        return known
+    def _find_out(self, *addresses: bytes) -> None:
+        """Remember whether addresses are allowed."""
+        known = self._is_allowed
+        if len(known) + len(addresses) > _MAX_KNOWN:
+            known.clear()
+        for address in addresses:
+            known[address] = len(address) in (4, 16) and address in self._allowed

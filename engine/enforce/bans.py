@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -130,8 +131,9 @@ class BanList:
         self._driver: Driver | None = None
         self._queue = queue
         self._state = state or BanState()
-        self._bans: dict[bytes, Ban] = {}
-        self._past: dict[bytes, Ban] = {}
+        # Of a plain dict the oldest is found ever more slowly, the more have been taken out.
+        self._bans: OrderedDict[bytes, Ban] = OrderedDict()
+        self._past: OrderedDict[bytes, Ban] = OrderedDict()
         self._counted: set[bytes] = set()
 
     def use_driver(self, driver: Driver | None) -> None:
