@@ -15,9 +15,9 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.config import Network, parse_network
 from engine.enforce.target import parse_target, target_text
@@ -65,8 +65,7 @@ _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class BanRecord:
+class BanRecord(NamedTuple):
     """A ban as it is kept; times are Unix times in seconds."""
 
     target: bytes
@@ -123,7 +122,7 @@ class BanState:
 
     def keep(self, record: BanRecord) -> None:
         """Add a ban, or change it."""
-        target, *rest = astuple(record)
+        target, *rest = record
         text = target_text(target)
         self._change("bans", text, (text, *rest))
 

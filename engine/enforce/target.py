@@ -35,7 +35,14 @@ def parse_target(text: str) -> bytes:
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (bracketed or host.count(".") == 3):
-        return ip_address(text).packed
+        return _packed(text)
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"{text!r}: a port is 0 to 65535, not {port!r}")
-    return ip_address(host[1:-1] if bracketed else host).packed + int(port).to_bytes(2, "big")
+    return _packed(host[1:-1] if bracketed else host) + int(port).to_bytes(2, "big")
+
+
+def _packed(address: str) -> bytes:
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except (OSError, ValueError):
+        return ip_address(address).packed  # it says what is wrong

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -238,7 +237,7 @@ KEPT = BanRecord(A, "a.b", START - 500, START - 20, START + 40, 2, 7, 700)
 
 
 def test_what_was_kept_is_in_force_again(bans: BanList, queue: Maps, driver: Maps) -> None:
-    over = replace(KEPT, target=C, last_seen=START - 90, expires=START - 30, offences=1)
+    over = KEPT._replace(target=C, last_seen=START - 90, expires=START - 30, offences=1)
     assert bans.restore([KEPT, over]) == 1
     assert queue.entries == driver.entries == {A: 140 * NS}
     (ban,) = bans

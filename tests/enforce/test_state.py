@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from engine.enforce.target import parse_target
 from tests.enforce.conftest import wait_until
 
 BAN = BanRecord(parse_target("198.51.100.1"), "a.b", 1.5, 2.5, 1e9, 3, 4, 5)
-ENDPOINT = replace(BAN, target=parse_target("[2001:db8::1]:6881"), reason='a "quoted" \N{SNOWMAN}')
+ENDPOINT = BAN._replace(target=parse_target("[2001:db8::1]:6881"), reason='a "quoted" \N{SNOWMAN}')
 OFFICE = ip_network("10.0.0.0/8")
 
 
@@ -50,10 +49,10 @@ def kept_in(file: Path) -> Kept:
 def test_what_is_kept_is_read_again(file: Path) -> None:
     state = BanState(file)
     assert state.load() == Kept()
-    state.keep(replace(BAN, offences=1))
+    state.keep(BAN._replace(offences=1))
     state.keep(BAN)
     state.keep(ENDPOINT)
-    state.keep(replace(BAN, target=bytes(4)))
+    state.keep(BAN._replace(target=bytes(4)))
     state.forget(bytes(4))
     state.allow(OFFICE, 12.5)
     state.allow(ip_network("::1"), 13)
@@ -105,7 +104,7 @@ def test_whoever_waits_for_the_disk_need_not_wait_for_the_interval(
 
 
 def test_many_take_several_statements(file: Path) -> None:
-    many = [replace(BAN, target=number.to_bytes(4, "big")) for number in range(1234)]
+    many = [BAN._replace(target=number.to_bytes(4, "big")) for number in range(1234)]
     fill(file, *many)
     assert sorted(kept_in(file).bans, key=lambda ban: ban.target) == many
 
@@ -138,7 +137,7 @@ def cut(file: Path) -> None:
 def test_a_broken_file_is_put_aside(
     file: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    fill(file, BAN, *(replace(BAN, target=n.to_bytes(4, "big")) for n in range(500)))
+    fill(file, BAN, *(BAN._replace(target=n.to_bytes(4, "big")) for n in range(500)))
     damage(file)
     broken = file.read_bytes()
     state = BanState(file)
@@ -177,10 +176,10 @@ def test_what_cannot_be_written_now_is_written_later(
     state = BanState(folder / "queue-0.sqlite")
     assert state.load() == Kept()
     assert "folder" in state.problem
-    state.keep(replace(BAN, offences=1))
+    state.keep(BAN._replace(offences=1))
     assert wait_until(lambda: "cannot be written" in state.problem)
     for offences in range(100):
-        state.keep(replace(BAN, offences=offences))
+        state.keep(BAN._replace(offences=offences))
     assert len(state._changes) <= 1
     folder.unlink()
     assert wait_until(lambda: not state.problem)
