@@ -26,6 +26,7 @@ from engine.signatures import load
 from tests.captures import ethernet, ip, tcp, udp
 from tests.compiler import conditions, kleene, written
 from tests.enforce.running import ETHERNET, Driver, driver
+from tools.bench.kernel_run import MIN_PACKET_B
 
 pytestmark = pytest.mark.lab
 
@@ -34,7 +35,6 @@ A6, B6 = "2001:db8::1", "2001:db8:1::1"
 ENDS = pytest.mark.parametrize(("source", "destination"), [(A, B), (A6, B6)])
 
 HELLO = b"CHAT hello"
-MIN_TEST_RUN_B = 14
 SYN, ACK, PUSH = 0x02, 0x10, 0x08
 
 
@@ -147,7 +147,7 @@ def test_random_packets_are_dropped_by_the_driver_only_where_the_inspector_does(
             transport, payload = chance.choice(chance.choice([all_of_them, for_driver]))
             host = next(source)
             packets = _connection(transport, host, _mangled(payload, chance))
-            packets[-1] = _mangled(packets[-1], chance, flips=1).ljust(MIN_TEST_RUN_B, b"\0")
+            packets[-1] = _mangled(packets[-1], chance, flips=1).ljust(MIN_PACKET_B, b"\0")
             inspector = Inspector(ruleset)
             for packet in packets:
                 driven = loaded.drops(packet)
