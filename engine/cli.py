@@ -93,6 +93,8 @@ def _add_run(commands: Any) -> None:
     add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
+    add("--tunnels", "tunnels", action=argparse.BooleanOptionalAction)
+    add("--defragment", "defragment", action=argparse.BooleanOptionalAction)
     add("--ban-duration", "ban_duration", metavar="SECONDS")
     add("--cleanup-interval", "cleanup_interval", metavar="SECONDS")
     add("--log-level", "log_level", metavar="LEVEL")

@@ -85,6 +85,12 @@ class Settings(BaseModel):
     chain: Annotated[tuple[Chain, ...], BeforeValidator(_upper_list)] = Field(
         ("INPUT", "FORWARD"), min_length=1, description="chains whose packets are inspected"
     )
+    tunnels: bool = Field(
+        True, description="look into IP-in-IP, 6in4 and GRE tunnels that pass through"
+    )
+    defragment: bool = Field(
+        True, description="have the kernel put fragments together (connection tracking)"
+    )
     ban_duration: int = Field(18000, ge=1, le=10 * 365 * 86400, description="seconds a ban lasts")
     cleanup_interval: int = Field(
         300, ge=1, le=86400, description="seconds between removals of expired bans"

@@ -27,7 +27,9 @@ class Policy:
     """Bans the source of a packet that blocked, unless that would hurt the machine itself.
 
     Never banned: the machine's own addresses, and addresses that name no single remote host
-    (loopback, link-local, multicast, broadcast, unspecified).
+    (loopback, link-local, multicast, broadcast, unspecified). Nor does a packet inside a tunnel
+    ban anybody: its own addresses are not on the wire, where XDP looks for them, and may be
+    somebody else's there; and the tunnel's end carries others' packets as well.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class Policy:
 
     def banned_by(self, detection: Detection) -> tuple[bytes, ...]:
         """The addresses that a detection bans, in network byte order."""
-        if detection.action != "block":
+        if detection.action != "block" or detection.tunnelled:
             return ()
         source = detection.source.address
         return () if self.is_exempt(source) else (source,)

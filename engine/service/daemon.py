@@ -31,6 +31,7 @@ from engine.enforce.redirect import Redirect
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
 from engine.inspect.inspector import Detection
+from engine.inspect.judgement import tagged_hosts
 from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer
 from engine.service.events import Events
@@ -116,7 +117,9 @@ class Daemon:
             source = packet.source
             self._bans.ban_until(source.address, match.signature.id, match.expires_ns)
             if then.tag is not None:
-                self._workers.tag(then.tag, packet)
+                expires_s = time.monotonic() + then.tag.lasts_s
+                for host in tagged_hosts(then.tag, packet):
+                    self._workers.tag(host, then.tag.name, expires_s)
             detection = Detection(
                 match.signature.id,
                 match.signature.rev,
@@ -159,7 +162,11 @@ class Daemon:
     def _make_workers(self) -> Workers:
         settings = self._settings
         start = Start(
-            settings.queue_num, settings.monitor_only, settings.fail_open, settings.log_level
+            settings.queue_num,
+            settings.workers > 1,
+            settings.monitor_only,
+            settings.fail_open,
+            settings.log_level,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(starts, self._selector, self._detected, lambda: self._bans.until_ns())
@@ -191,6 +198,8 @@ class Daemon:
             settings.chain,
             queues=settings.workers,
             fail_open=settings.fail_open,
+            tunnels=settings.tunnels,
+            defragment=settings.defragment,
         )
         if settings.manage_rules:
             held.enter_context(redirect)

@@ -31,7 +31,7 @@ from engine.service.messages import (
     Load,
     Loaded,
     Start,
-    Tagging,
+    Tagged,
 )
 from engine.sources.nfqueue import PacketQueue
 
@@ -47,6 +47,8 @@ class Worker:
         """Bind the queue. Raises UnavailableError."""
         self._channel = channel
         self._inspector = Inspector(ruleset)
+        if start.of_several:
+            self._inspector.tags.tell = self._tell_tag
         self._enforces = not start.monitor_only
         self._bans = BannedAddresses()
         self._untold: deque[Detected] = deque()
@@ -98,6 +100,10 @@ class Worker:
                 self._unreported += len(self._untold.popleft().detections)
             self._untold.append(detected)
 
+    def _tell_tag(self, host: bytes, name: str, expires_s: float) -> None:
+        # One that gets lost is told again with the next packet that renews it.
+        self._channel.send(Tagged(host, name, expires_s))
+
     def _tell(self) -> None:
         while self._untold and self._channel.send(self._untold[0]):
             self._untold.popleft()
@@ -116,8 +122,8 @@ class Worker:
                 self._assembly = Assembly(file)
             case Bans():
                 self._take_bans(message, file)
-            case Tagging(tag, packet):
-                self._inspector.tag(tag, packet, time.monotonic())
+            case Tagged(host, name, expires_s):
+                self._inspector.tags.learn(host, name, expires_s)
             case Ask():
                 self._tell()
                 self._channel.send(self._counters())

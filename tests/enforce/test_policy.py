@@ -24,6 +24,10 @@ def test_nothing_else_bans(action: str) -> None:
     assert Policy().banned_by(replace(BLOCK, action=action)) == ()  # type: ignore[arg-type]
 
 
+def test_what_is_inside_a_tunnel_bans_nobody() -> None:
+    assert Policy().banned_by(replace(BLOCK, tunnelled=True)) == ()
+
+
 @pytest.mark.parametrize(
     ("address", "exempt"),
     [

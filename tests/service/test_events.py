@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ def test_how_loudly_a_detection_is_told(
     assert events.by_signature == {"a.b": 1}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["action"] for line in lines] == ([] if action == "tag" else [action])
+
+
+@pytest.mark.parametrize("tunnelled", [False, True])
+def test_a_tunnel_is_told(
+    tunnelled: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "detections.json"
+    events = Events(log, monitor_only=False)
+    with caplog.at_level(logging.INFO):
+        events.detected(replace(detection("block"), tunnelled=tunnelled), [])
+    events.close()
+    assert ("10.0.0.2:2 inside a tunnel, packet 3" in caplog.text) is tunnelled
+    assert json.loads(log.read_text())["tunnelled"] is tunnelled
