@@ -94,6 +94,8 @@ def _add_run(commands: Any) -> None:
     add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
+    add("--tunnels", "tunnels", action=argparse.BooleanOptionalAction)
+    add("--defragment", "defragment", action=argparse.BooleanOptionalAction)
     add("--ban", "ban", metavar="source|remote|both|endpoint|none")
     add("--ban-duration", "ban_duration", metavar="SECONDS")
     add("--ban-growth", "ban_growth", metavar="N")

@@ -116,6 +116,12 @@ class Settings(BaseModel):
     chain: Annotated[tuple[Chain, ...], BeforeValidator(_upper_list)] = Field(
         ("INPUT", "FORWARD"), min_length=1, description="chains whose packets are inspected"
     )
+    tunnels: bool = Field(
+        True, description="look into IP-in-IP, 6in4 and GRE tunnels that pass through"
+    )
+    defragment: bool = Field(
+        True, description="have the kernel put fragments together (connection tracking)"
+    )
     ban: BanTarget = Field(
         "source", description="whom a detection bans, where its signature does not say"
     )

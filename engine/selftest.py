@@ -12,11 +12,8 @@ from engine.inspect.inspector import Inspector
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, reverse
 from engine.language.diagnostics import Diagnostic
 from engine.language.document import Signature, SignatureTest
+from engine.language.ends import End
 from engine.language.form import Then
-
-# From one host of a documentation network (RFC 5737) to another.
-_KEY = bytes([192, 0, 2, 1, 192, 0, 2, 2]) + (49152).to_bytes(2, "big") + (1).to_bytes(2, "big")
-_CLIENT, _SERVER = _KEY[:4], _KEY[4:8]
 
 
 def self_test(ruleset: RuleSet) -> list[Diagnostic]:
@@ -41,10 +38,23 @@ def self_test(ruleset: RuleSet) -> list[Diagnostic]:
 
 
 def _payload_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -> bool:
-    def tagged(host: bytes, name: str) -> bool:
-        return name in (test.source_tags if host == _CLIENT else test.destination_tags)
+    source, destination = test.ends
+    tags = _tags(test)
 
-    context = Context(test.payload, _CLIENT, _SERVER, from_client=True, tagged=tagged)
+    def tagged(host: bytes, name: str) -> bool:
+        return (host, name) in tags
+
+    # Who has opened a connection is unknown where its beginning was not seen.
+    from_client = None if signature.inspect == "middle" else True
+    context = Context(
+        test.payload,
+        source.address.packed,
+        destination.address.packed,
+        source.port,
+        destination.port,
+        from_client=from_client,
+        tagged=tagged,
+    )
     bank = ruleset.bank_of(signature)
     rules = bank.decide(bank.database.scan(test.payload), context)
     return signature.id in {rule.id for rule in rules}
@@ -54,33 +64,50 @@ def _flow_matches(ruleset: RuleSet, signature: Signature, test: SignatureTest) -
     """Whether any packet of a flow is detected by an inspector that knows this signature alone."""
     alone = replace(signature, enabled=True, then=Then(action="log"))
     inspector = Inspector(RuleSet([alone], lists=ruleset.lists))
-    for host, names in ((_CLIENT, test.source_tags), (_SERVER, test.destination_tags)):
-        for name in names:
-            inspector.tags.set(host, name, expires_s=1)
-    packets = _segments if signature.transport == "tcp" else _datagrams
+    for host, name in _tags(test):
+        inspector.tags.set(host, name, expires_s=1)
+    packets = _datagrams if signature.transport == "udp" else _segments
+    packets = _later_segments if signature.inspect == "middle" else packets
     return any(
         inspector.judge(packet, now_s=0).detections
-        for packet in packets(test.turns or ((test.payload,),))
+        for packet in packets(_key(*test.ends), test.turns or ((test.payload,),))
     )
 
 
-def _sent(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[tuple[bytes, bytes]]:
+def _tags(test: SignatureTest) -> frozenset[tuple[bytes, str]]:
+    """The tags that hosts bear to begin with."""
+    each = zip(test.ends, (test.source_tags, test.destination_tags), strict=True)
+    return frozenset((end.address.packed, name) for end, names in each for name in names)
+
+
+def _key(source: End, destination: End) -> bytes:
+    """The key of a packet from one end to the other."""
+    ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
+    return source.address.packed + destination.address.packed + ports
+
+
+def _sent(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[tuple[bytes, bytes]]:
     """The packets of all turns, each with the key of its direction."""
-    for key, turn in zip(itertools.cycle((_KEY, reverse(_KEY))), turns, strict=False):
+    for key, turn in zip(itertools.cycle((client, reverse(client))), turns, strict=False):
         for payload in turn:
             yield key, payload
 
 
-def _datagrams(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
-    for key, payload in _sent(turns):
+def _datagrams(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    for key, payload in _sent(client, turns):
         yield Packet(UDP, key, payload, len(payload), 0, 0)
 
 
-def _segments(turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+def _segments(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
     """A TCP connection from its SYN on (RFC 9293)."""
-    yield Packet(TCP, _KEY, b"", 0, 0, SYN)
-    yield Packet(TCP, reverse(_KEY), b"", 0, 0, SYN | ACK)
-    sequences = {_KEY: 1, reverse(_KEY): 1}
-    for key, payload in _sent(turns):
+    yield Packet(TCP, client, b"", 0, 0, SYN)
+    yield Packet(TCP, reverse(client), b"", 0, 0, SYN | ACK, acknowledgement=1)
+    yield from _later_segments(client, turns)
+
+
+def _later_segments(client: bytes, turns: tuple[tuple[bytes, ...], ...]) -> Iterator[Packet]:
+    """The segments after the handshake."""
+    sequences = {client: 1, reverse(client): 1}
+    for key, payload in _sent(client, turns):
         yield Packet(TCP, key, payload, len(payload), sequences[key], ACK)
         sequences[key] += len(payload)

@@ -11,6 +11,8 @@ from pathlib import Path
 from engine.certainty import DEFAULT_PROFILE, PROFILES, DetectionProfile
 from engine.compiler.ruleset import RuleSet
 from engine.fields import VOCABULARY
+from engine.language.allowances import settle
+from engine.language.budget import check_budget
 from engine.language.checker import check
 from engine.language.diagnostics import (
     Diagnostic,
@@ -80,7 +82,7 @@ def load(
             if filled is None:  # told at the variable
                 continue
             signature = replace(written, condition=filled)
-            diagnostics += check(
+            found_in_it = check(
                 signature.patterns,
                 signature.condition,
                 transport=signature.transport,
@@ -90,9 +92,11 @@ def load(
                 lists=lists,
                 variables=filling.names,
             )
+            diagnostics += settle(signature, found_in_it, ["S101"])
             signatures.append(signature)
     diagnostics += _duplicate_ids(signatures)
     diagnostics += lists.diagnostics
+    diagnostics += check_budget(signatures)
     if not has_errors(diagnostics):  # or the one that sets or uses it may have been left out
         diagnostics += check_tags(signatures, are_all=place.is_dir())
         diagnostics += [*filling.unused(), *lists.unused()] if place.is_dir() else []

@@ -204,6 +204,15 @@ _splinters = st.sampled_from(
         *[b"9" * 400, b"1:" * 60 + b"1", b"0x" + b"f" * 300, b"1e999", b"2001-99-99", b"(" * 200],
         *[b"[" * 200, b"{1,5000}", b"{ 41 [0-9999] }", b"not " * 100, b"[08]", b"\\q", b"..", b"/"],
         *[b"count($a in 0..", b"@lists ", b" icontains ", b"$a at u8(0) ", b"VARIABLE", b"@"],
+        *[b"known(", b" matches /(", b" imatches /x*/ ", b" not in [", b"[1, 2..", b"[::1, "],
+        *[
+            b"repeat(9, ",
+            b"repeat(65536, ",
+            b"random(9, 9) ",
+            b"src: ",
+            b"dst: 1:2",
+            b"allow: [S102]\n",
+        ],
         *[b"(*UTF8)", b"any of them", b"00 of them", b"size in 0..", b"<< 63 ", b"/ 0 "],
     ]
 )
@@ -237,7 +246,7 @@ _keys = st.sampled_from(
     [
         *["id", "rev", "title", "status", "refs", "scope", "patterns", "when", "prefilter"],
         *["then", "tests", "transport", "inspect", "action", "threshold", "count", "per"],
-        *["within", "expect", "payload", "note"],
+        *["within", "expect", "payload", "note", "turns", "src", "dst", "tagged", "allow"],
     ]
 )
 

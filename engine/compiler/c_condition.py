@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.language import syntax
-from engine.language.checker import Place, constant, matched_names
 from engine.language.parser import walk
+from engine.language.places import Place, matched_names
+from engine.language.values import constant
 
 # Bytes further in than this are left to the queue, which keeps as many of a stream.
 MAX_REACH_B = 2048
@@ -103,11 +104,17 @@ class _Translator:
                 return self._of(each, int(wanted), place, negated=negated)
             case syntax.Comparison(operator=sign, left=left, right=right):
                 return _compared(sign, self._value(left), self._value(right))
-            case syntax.Member(operand=operand, container=syntax.Choice(items=items)):
+            case syntax.Member(operand=operand, container=syntax.Choice(constants=items)):
                 value = self._value(operand)
                 signs = [_compared("==", value, self._value(item)) for item in items]
                 found = _any(signs)
                 return _known(value, _not(found)) if negated else found
+            case syntax.Known(operand=operand):
+                try:
+                    known = _known(self._value(operand), _TRUE)
+                except _UnknownError:
+                    known = _FALSE
+                return _not(known) if negated else known
             case other:
                 raise _UndecidableError(_words(other))
 

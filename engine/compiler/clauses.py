@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from engine.compiler.expression import HsExpression, placed
 from engine.compiler.search import is_sought
 from engine.language import syntax
-from engine.language.checker import matched_names
+from engine.language.places import named_patterns, needed
 
 # A condition with more ways to be true than this is quicker to ask term by term.
 MAX_CLAUSES = 64
@@ -46,7 +46,17 @@ def find_clauses(
 
     None if more than patterns at constant places decide it, or if there are too many ways.
     """
-    return _clauses(condition, {p.name: p for p in patterns})
+    match condition:
+        case syntax.And(operands=operands):
+            return _all_of([find_clauses(operand, patterns) for operand in operands])
+        case syntax.Or(operands=operands):
+            return _any_of([find_clauses(operand, patterns) for operand in operands])
+        case syntax.Not(operand=syntax.Match() | syntax.Of() as operand):
+            return _matches(operand, patterns, negated=True)
+        case syntax.Match() | syntax.Of():
+            return _matches(condition, patterns, negated=False)
+        case _:
+            return None
 
 
 def trigger_decides(clauses: Collection[Clause[HsExpression]]) -> bool:
@@ -62,37 +72,17 @@ def numbered(clauses: Clauses, ids: Mapping[HsExpression, int]) -> tuple[Clause[
     )
 
 
-def _clauses(
-    condition: syntax.Expression, patterns: Mapping[str, syntax.Pattern]
-) -> Clauses | None:
-    match condition:
-        case syntax.And(operands=operands):
-            return _all_of([_clauses(operand, patterns) for operand in operands])
-        case syntax.Or(operands=operands):
-            return _any_of([_clauses(operand, patterns) for operand in operands])
-        case syntax.Not(operand=syntax.Match() | syntax.Of() as operand):
-            return _matches(operand, patterns, negated=True)
-        case syntax.Match() | syntax.Of():
-            return _matches(condition, patterns, negated=False)
-        case _:
-            return None
-
-
 def _matches(
     condition: syntax.Match | syntax.Of,
-    patterns: Mapping[str, syntax.Pattern],
+    patterns: Sequence[syntax.Pattern],
     *,
     negated: bool,
 ) -> Clauses | None:
-    if isinstance(condition, syntax.Match):
-        names, wanted = [condition.pattern], 1
-    else:
-        names = matched_names(condition.patterns, list(patterns.values()))
-        quantity = condition.quantity
-        wanted = 1 if quantity == "any" else len(names) if quantity == "all" else quantity
-    if any(is_sought(patterns[name], condition.place) for name in names):
+    named = named_patterns(condition, patterns)
+    if any(is_sought(pattern, condition.place) for pattern in named):
         return None
-    each = [placed(patterns[name], condition.place) for name in names]
+    each = [placed(pattern, condition.place) for pattern in named]
+    wanted = 1 if isinstance(condition, syntax.Match) else needed(condition, len(each))
     if negated:  # of m, n do not match unless m - n + 1 are missing
         wanted = len(each) - wanted + 1
     if math.comb(len(each), wanted) > MAX_CLAUSES:

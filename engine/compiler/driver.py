@@ -73,9 +73,12 @@ def place(signature: Signature) -> Placement:
     code, reasons = condition_in_c(normalise(signature.condition), signature.patterns)
     if code is None:
         return Placement(signature.id, "none", reasons, None)
-    kind = f"{signature.transport}_{signature.inspect}"
-    in_driver = DriverSignature(signature.id, signature.rev, signature.then, kind, code)
+    in_driver = DriverSignature(signature.id, signature.rev, signature.then, _kind(signature), code)
     return Placement(signature.id, "part" if reasons else "whole", reasons, in_driver)
+
+
+def _kind(signature: Signature) -> str:
+    return f"{signature.transport}_{signature.inspect}"
 
 
 def placements(signatures: Iterable[Signature]) -> list[Placement]:
@@ -103,8 +106,8 @@ def _refusals(signature: Signature) -> Iterable[str]:
     """What takes more than a condition on one payload."""
     if not signature.enabled:
         yield "enabled: false"
-    if signature.inspect == "flow":
-        yield "inspect: flow"
+    if _kind(signature) not in _KINDS:
+        yield f"inspect: {signature.inspect}"
     if signature.then.action != "block":
         yield f"action: {signature.then.action}"
     if signature.then.threshold is not None:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from engine.language import syntax
-from engine.language.checker import Place, constant
+from engine.language.places import Place
 from engine.language.regex import pinned_bits
+from engine.language.values import constant
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ module is two-valued.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.language import syntax
 from engine.language.diagnostics import Span
 
@@ -24,8 +26,9 @@ _OPPOSITE: dict[syntax.ComparisonOperator, syntax.ComparisonOperator] = {
 def normalise(condition: syntax.Expression, *, negated: bool = False) -> syntax.Expression:
     """An equivalent condition without `not` above `and`, `or` and comparisons of numbers.
 
-    `Not` is left only directly above Term, Match, Of, Member and TextComparison; ranges become
-    comparisons; `and` and `or` hold neither their like nor single operands.
+    `Not` is left only directly above Term, Known, Match, Of, Member, Matches and TextComparison;
+    ranges become comparisons, and lists hold nothing but constants; `and` and `or` hold neither
+    their like nor single operands.
     """
     match condition:
         case syntax.Not(operand=operand):
@@ -50,8 +53,20 @@ def normalise(condition: syntax.Expression, *, negated: bool = False) -> syntax.
                 span=span,
             )
             return normalise(inside, negated=negated)
+        case syntax.Member(container=syntax.Choice(stretches=(_, *_)) as choice, span=span):
+            parts = taken_apart(condition, choice)
+            either = parts[0] if len(parts) == 1 else syntax.Or(operands=parts, span=span)
+            return normalise(either, negated=negated)
         case _:
             return syntax.Not(operand=condition, span=condition.span) if negated else condition
+
+
+def taken_apart(member: syntax.Member, choice: syntax.Choice) -> tuple[syntax.Member, ...]:
+    """`x in [1, 2, 4..8]` as `x in [1, 2]` and `x in 4..8`, of which one must be true."""
+    containers: list[syntax.Choice | syntax.Range | syntax.Network] = [*choice.stretches]
+    if choice.constants:
+        containers.insert(0, replace(choice, items=choice.constants))
+    return tuple(replace(member, container=container) for container in containers)
 
 
 def _join(

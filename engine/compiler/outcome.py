@@ -15,12 +15,14 @@ import ast
 import math
 from typing import Final
 
-from engine.compiler.predicate import Generator, Predicate
+from engine.compiler.generator import Generator
+from engine.compiler.predicate import Predicate, function_of
+from engine.compiler.search import Searches
 from engine.fields import VOCABULARY
 from engine.language import syntax
-from engine.language.checker import constant
 from engine.language.lists import Lists
 from engine.language.parser import walk
+from engine.language.values import constant
 
 NOW: Final = 0
 LATER: Final = 1
@@ -38,13 +40,14 @@ _TURNED: dict[syntax.ComparisonOperator, syntax.ComparisonOperator] = {
 }
 
 
-def compile_outcome(name: str, condition: syntax.Expression, lists: Lists) -> Predicate:
+def compile_outcome(
+    name: str, condition: syntax.Expression, searches: Searches, lists: Lists
+) -> Predicate:
     """Generate the function for a normalised, checked condition of a flow.
 
     It is called as `compile_predicate` describes, and gives NEVER, LATER or NOW.
     """
-    generator = _OutcomeGenerator((), {}, {}, lists)
-    return generator.function(name, condition)
+    return function_of(_OutcomeGenerator((), {}, searches, lists), name, condition)
 
 
 class _OutcomeGenerator(Generator):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.compiler.clauses import Clauses, find_clauses
-from engine.compiler.database import ExpressionError
 from engine.compiler.expression import HsExpression, placed
 from engine.compiler.normal import normalise
-from engine.compiler.predicate import placed_patterns, searched_patterns
-from engine.compiler.search import Search, search_for
+from engine.compiler.predicate import placed_patterns
+from engine.compiler.search import RefusedError, Searches, find_searches
 from engine.compiler.trigger import find_trigger
 from engine.language import syntax
+from engine.language.allowances import settle
 from engine.language.diagnostics import Diagnostic
 from engine.language.document import Signature
 from engine.language.lists import Lists
@@ -28,7 +27,7 @@ class Plan:
 
     `trigger` are the expressions of which one must match, none where it runs on every packet;
     `clauses` decide by themselves, and then there is no predicate; `expressions` are all that
-    the database must have; `searches` are, by name, of patterns that are counted or sought.
+    the database must have; `searches` are what is looked for besides.
     """
 
     signature: Signature
@@ -36,7 +35,7 @@ class Plan:
     trigger: frozenset[HsExpression]
     clauses: Clauses | None
     expressions: tuple[HsExpression, ...]
-    searches: Mapping[str, Search]
+    searches: Searches
 
     @property
     def reasons(self) -> list[str]:
@@ -45,9 +44,8 @@ class Plan:
             return []
         if self.signature.always:
             return ["prefilter: none"]
-        found = dict.fromkeys(
-            [*_reasons(self.condition), *(f"where {name} begins" for name in self.searches)]
-        )
+        sought = [f"where {name} begins" for name in self.searches.patterns]
+        found = dict.fromkeys([*_reasons(self.condition), *sought])
         return list(found) or ["too many combinations"]
 
 
@@ -62,10 +60,19 @@ def make_plan(
 
     `lists` are what the condition asks for by `@name`.
     """
+    found: list[Diagnostic] = []
+    plan = _plan(signature, found, lists)
+    diagnostics += settle(signature, found, ["S102"])
+    return plan
+
+
+def _plan(signature: Signature, diagnostics: list[Diagnostic], lists: Lists | None) -> Plan | None:
     condition = normalise(signature.condition)
     trigger = find_trigger(condition, signature.patterns, lists)
-    searches = _searches(signature, condition, diagnostics)
-    if searches is None:
+    try:
+        searches = find_searches(condition, signature.patterns)
+    except RefusedError as error:
+        diagnostics += [refused(signature, *refusal) for refusal in error.refusals]
         return None
 
     def report(code: str, message: str, hint: str) -> None:
@@ -98,26 +105,13 @@ def make_plan(
     return Plan(signature, condition, trigger.expressions, clauses, expressions, searches)
 
 
-def _searches(
-    signature: Signature, condition: syntax.Expression, diagnostics: list[Diagnostic]
-) -> dict[str, Search] | None:
-    """What finds the patterns that are counted or sought; None where Hyperscan refuses one."""
-    searches: dict[str, Search] = {}
-    refusals = []
-    for pattern in searched_patterns(condition, signature.patterns):
-        try:
-            searches[pattern.name] = search_for(pattern)
-        except ExpressionError as error:
-            refusals.append(refused(signature, pattern, error.reasons[0]))
-    diagnostics += refusals
-    return None if refusals else searches
-
-
-def refused(signature: Signature, pattern: syntax.Pattern, reason: str) -> Diagnostic:
-    """What Hyperscan has against a pattern."""
+def refused(
+    signature: Signature, refusal: syntax.Pattern | syntax.RegexBody, reason: str
+) -> Diagnostic:
+    """What Hyperscan has against a pattern, or against what a text is to match."""
     reason, hint = _IN_OUR_WORDS.get(reason, (reason, ""))
-    message = f"`{pattern.name}`: {reason}"
-    return Diagnostic("S019", message, signature.source, pattern.span, hint)
+    message = f"`{refusal.name}`: {reason}" if isinstance(refusal, syntax.Pattern) else reason
+    return Diagnostic("S019", message, signature.source, refusal.span, hint)
 
 
 # Reasons of Hyperscan's that its own words do not make plain.

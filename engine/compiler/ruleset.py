@@ -15,6 +15,7 @@ from engine.compiler.plan import Plan, make_plan, refused
 from engine.compiler.predicate import Predicate, compile_predicate, placed_patterns
 from engine.compiler.statistics import collect
 from engine.fields import Context
+from engine.fields.socks import UDP_HEADER
 from engine.fields.turns import Turns
 from engine.language.diagnostics import Diagnostic, SignatureError, has_errors
 from engine.language.document import Signature
@@ -53,9 +54,12 @@ _BUFFERS = (
     ("udp", "packet"),
     ("tcp", "stream"),
     ("tcp", "packet"),
+    ("tcp", "middle"),
     ("udp", "flow"),
     ("tcp", "flow"),
 )
+_SOCKS = HsExpression(UDP_HEADER)
+
 # Transport, what is inspected, enabled: signatures of one kind share a bank.
 _Kind = tuple[str, str, bool]
 
@@ -68,9 +72,19 @@ class Bank:
     `decide` must run. Rules of flows are asked by `follow` instead.
     """
 
-    def __init__(self, plans: Sequence[Plan], lists: Lists) -> None:
-        """Compile. Raises ExpressionError; its positions count in `expressions(plans)`."""
+    def __init__(
+        self, plans: Sequence[Plan], lists: Lists, *, wrapping: HsExpression | None = None
+    ) -> None:
+        """Compile. `wrapping` is looked for as well, without a rule behind it.
+
+        What it matches may hold another buffer, so a clean packet pays nothing for the question.
+
+        Raises ExpressionError; its positions count in `expressions(plans)`.
+        """
         expressions = self.expressions(plans)
+        self._expressions = len(expressions)
+        if wrapping is not None:
+            expressions.append(wrapping)
         ids = {expression: position for position, expression in enumerate(expressions)}
         self.database = Database(expressions)
         self._triggered: list[list[int]] = [[] for _ in expressions]
@@ -79,7 +93,7 @@ class Bank:
             signature, predicate = plan.signature, None
             clauses: tuple[Clause[int], ...] = ()
             if signature.inspect == "flow":
-                predicate = compile_outcome(signature.id, plan.condition, lists)
+                predicate = compile_outcome(signature.id, plan.condition, plan.searches, lists)
             elif plan.clauses is None:
                 predicate = compile_predicate(
                     signature.id, plan.condition, signature.patterns, ids, plan.searches, lists
@@ -103,8 +117,8 @@ class Bank:
         return list(distinct)
 
     def __len__(self) -> int:
-        """How many expressions it looks for."""
-        return len(self._triggered)
+        """How many expressions its rules look for."""
+        return self._expressions
 
     def candidates(self, hits: Sequence[int]) -> list[Rule]:
         """The rules to be asked about a buffer, given what its scan matched."""
@@ -158,8 +172,10 @@ class RuleSet:
     It can be pickled, compiled form and all. `statistics` says what it is made of.
 
     `udp` holds the rules for datagrams, `tcp_stream` those for the reassembled start of each
-    direction, `tcp_packet` those for single segments; `udp_flow` and `tcp_flow` those for the
-    turns of flows. With `tcp_by_stream` nothing but `tcp_stream` is of interest for a segment.
+    direction, `tcp_packet` those for single segments, `tcp_middle` those for single segments of
+    connections whose beginning was not seen; `udp_flow` and `tcp_flow` those for the turns of
+    flows. With `tcp_by_stream` only the first two kinds of a connection's segments are of
+    interest: those of its start, and the first ones seen.
     All hold the enabled signatures only; the `disabled` ones are compiled into banks of their
     own, where their tests run.
     """
@@ -188,7 +204,8 @@ class RuleSet:
                 plans[_kind(signature)].append(plan)
 
         def bank(kind: _Kind) -> tuple[Bank, list[Diagnostic]]:
-            return _bank(plans[kind], lists)
+            wrapping = _SOCKS if plans[kind] and kind[:2] == ("udp", "packet") else None
+            return _bank(plans[kind], lists, wrapping)
 
         banks = {}
         # Hyperscan compiles without Python's lock: large sets of both transports side by side.
@@ -214,6 +231,7 @@ class RuleSet:
         self.udp = banks["udp", "packet", True]
         self.tcp_stream = banks["tcp", "stream", True]
         self.tcp_packet = banks["tcp", "packet", True]
+        self.tcp_middle = banks["tcp", "middle", True]
         self.udp_flow = banks["udp", "flow", True]
         self.tcp_flow = banks["tcp", "flow", True]
         self.tcp_by_stream = not self.tcp_packet.rules and not self.tcp_flow.rules
@@ -241,10 +259,12 @@ def _kind(signature: Signature) -> _Kind:
     return signature.transport, signature.inspect, signature.enabled
 
 
-def _bank(plans: Sequence[Plan], lists: Lists) -> tuple[Bank, list[Diagnostic]]:
+def _bank(
+    plans: Sequence[Plan], lists: Lists, wrapping: HsExpression | None
+) -> tuple[Bank, list[Diagnostic]]:
     """The bank of some plans, or an empty one and what Hyperscan refuses."""
     try:
-        return Bank(plans, lists), []
+        return Bank(plans, lists, wrapping=wrapping), []
     except ExpressionError as error:
         expressions = Bank.expressions(plans)
         reasons = {expressions[position]: reason for position, reason in error.reasons.items()}

@@ -1,15 +1,23 @@
-"""Where a pattern begins in a payload: what is asked after the trigger, and costs a look."""
+"""What is looked for after the trigger: where patterns begin, and what texts match."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.compiler.database import DatabaseSearch, tells_beginnings
+from engine.compiler.database import (
+    Database,
+    DatabaseSearch,
+    ExpressionError,
+    tells_beginnings,
+)
 from engine.compiler.expression import HsExpression, placed
 from engine.language import syntax
-from engine.language.checker import Place, constant, is_constant
+from engine.language.parser import walk
+from engine.language.places import Place, is_constant, named_patterns, place_bounds
 from engine.language.regex import looks_behind
+from engine.language.values import constant
 
 
 class Search(Protocol):
@@ -53,22 +61,25 @@ class TextSearch:
 # range or there are wildcards: several ms and 10 to 90 KiB to compile each, and a thousand of
 # them make every scan ten times as long. Narrow ones do not.
 _MAX_RANGE_B = 4
+# Each byte before a place is time to compile: 0.3 s for a place around 16,000.
+_MAX_OFFSET_B = 512
 
 
 def is_sought(pattern: syntax.Pattern, place: Place) -> bool:
     """Whether a pattern at a place is left to a search after the trigger.
 
-    It is where only the packet tells the place, and where a range of offsets would cost the
-    database too much. The database looks for it anywhere then.
+    It is where only the packet tells the place, and where a wide range of offsets, or a far one,
+    would cost the database too much. The database looks for it anywhere then.
     """
     if not is_constant(place):
         return True
-    if not isinstance(place, syntax.Range):
+    if place is None:
         return False
-    low, high = constant(place.low), constant(place.high)
+    bounds = [constant(bound) for bound in place_bounds(place)]
+    low, high = bounds[0], bounds[-1]
     assert low is not None
     assert high is not None
-    if high - low <= _MAX_RANGE_B:
+    if high - low <= _MAX_RANGE_B and high <= _MAX_OFFSET_B:
         return False
     if isinstance(pattern.body, syntax.TextBody):
         return True
@@ -89,3 +100,72 @@ def search_for(pattern: syntax.Pattern) -> Search:
         value = pattern.body.value
         return TextSearch(value.lower() if pattern.nocase else value, pattern.nocase)
     return DatabaseSearch(placed(pattern, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Searches:
+    """All that one condition looks for after its trigger.
+
+    `patterns`, by name, are those that it counts, or seeks at their places; `regexes` are what
+    texts must match: a database of one expression each.
+    """
+
+    patterns: Mapping[str, Search]
+    regexes: Mapping[HsExpression, Database]
+
+    @property
+    def sizes_bytes(self) -> list[int]:
+        """The memory of each."""
+        patterns, regexes = self.patterns.values(), self.regexes.values()
+        return [*(p.size_bytes for p in patterns), *(r.size_bytes for r in regexes)]
+
+
+NO_SEARCHES = Searches({}, {})
+
+
+class RefusedError(Exception):
+    """Patterns and expressions of texts that Hyperscan refuses, each with its reason."""
+
+    def __init__(self, refusals: Sequence[tuple[syntax.Pattern | syntax.RegexBody, str]]) -> None:
+        super().__init__(refusals)
+        self.refusals = tuple(refusals)
+
+
+def find_searches(condition: syntax.Expression, patterns: Sequence[syntax.Pattern]) -> Searches:
+    """Compile what a normalised condition looks for. Raises RefusedError."""
+    sought, regexes = dict[str, Search](), dict[HsExpression, Database]()
+    refusals: list[tuple[syntax.Pattern | syntax.RegexBody, str]] = []
+    nodes = list(walk(condition))
+    for pattern in _searched(nodes, patterns):
+        try:
+            sought[pattern.name] = search_for(pattern)
+        except ExpressionError as error:
+            refusals.append((pattern, error.reasons[0]))
+    for node in nodes:
+        if isinstance(node, syntax.Matches) and (expression := regex_of(node)) not in regexes:
+            try:
+                regexes[expression] = Database([expression])
+            except ExpressionError as error:
+                refusals.append((node.regex, error.reasons[0]))
+    if refusals:
+        raise RefusedError(refusals)
+    return Searches(sought, regexes)
+
+
+def regex_of(matches: syntax.Matches) -> HsExpression:
+    """What a text must match."""
+    return HsExpression(matches.regex.expression, matches.nocase)
+
+
+def _searched(
+    nodes: Iterable[syntax.Node], patterns: Sequence[syntax.Pattern]
+) -> list[syntax.Pattern]:
+    """Every pattern that some nodes count, or that is sought at its place."""
+    names: set[str] = set()
+    for node in nodes:
+        match node:
+            case syntax.Count(pattern=name):
+                names.add(name)
+            case syntax.Match(place=place) | syntax.Of(place=place):
+                names.update(p.name for p in named_patterns(node, patterns) if is_sought(p, place))
+    return [p for p in patterns if p.name in names]

@@ -48,7 +48,7 @@ class BankStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of a whole RuleSet; `search_bytes` are the databases that count and seek patterns."""
+    """Of a whole RuleSet; `searches` are looked for after a trigger, each in its own database."""
 
     patterns: int
     searches: int
@@ -75,11 +75,11 @@ def collect(banks: Iterable[tuple[str, list[Plan], int, int]]) -> Statistics:
     """Statistics from banks: name, plans, number of expressions, bytes of the database."""
     summed = list(banks)
     plans = [plan for _, of_bank, _, _ in summed for plan in of_bank]
-    searches = [search for plan in plans for search in plan.searches.values()]
+    searches_b = [size for plan in plans for size in plan.searches.sizes_bytes]
     return Statistics(
         patterns=sum(len(plan.signature.patterns) for plan in plans),
-        searches=len(searches),
-        search_bytes=sum(search.size_bytes for search in searches),
+        searches=len(searches_b),
+        search_bytes=sum(searches_b),
         banks=tuple(
             BankStatistics(name, len(of_bank), expressions, size)
             for name, of_bank, expressions, size in summed

@@ -21,7 +21,7 @@ from engine.enforce.policy import Policy
 from engine.enforce.state import BanState
 from engine.enforce.target import address_of, target_text
 from engine.errors import InputError
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 
 # Networks that `btblocker allow` may add.
 MAX_ALLOWED = 16384

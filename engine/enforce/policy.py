@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from engine.config import BanTarget, Network, Settings
 from engine.enforce.machine import Machine
 from engine.enforce.networks import NO_HOST, NetworkSet
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import Endpoint
 
 _NO_HOST = NetworkSet(NO_HOST)
@@ -27,6 +27,9 @@ class Policy:
 
     Never banned are: this machine, its gateways and resolvers; addresses that name no single
     remote host (loopback, link-local, multicast, broadcast, unspecified); and allowed networks.
+    Nor does a packet inside a tunnel ban anybody: its own addresses are not on the wire, where
+    XDP looks for them, and may be somebody else's there; and the tunnel's end carries others'
+    packets as well.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class Policy:
 
     def sentences(self, detection: Detection) -> tuple[Sentence, ...]:
         """Whom a detection bans: nobody, or one or two targets."""
-        if detection.action != "block" or not self._is_proof(detection):
+        if detection.action != "block" or detection.tunnelled or not self._is_proof(detection):
             return ()
         settings, ban = self._settings, detection.ban
         of = (ban and ban.of) or settings.ban

@@ -83,7 +83,7 @@ def _diagnostics(
     for signature in signatures:
         if signature.id in refused:
             yield Diagnostic(
-                "S104",
+                "S105",
                 f"the driver does not take `{signature.id}`; NFQUEUE alone decides it",
                 signature.source,
                 signature.condition.span,

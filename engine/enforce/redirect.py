@@ -1,4 +1,4 @@
-"""The iptables rules that hand TCP and UDP packets to the queue.
+"""The iptables rules that hand TCP and UDP packets, and tunnels with some inside, to the queue.
 
 They sit in the mangle table, in a chain of their own. After a verdict of ACCEPT a packet
 goes on with the next hook, not with the next rule: in the filter table it would skip the
@@ -6,8 +6,10 @@ operator's own firewall. For the same reason the jump is appended: the operator'
 mangle (MSS clamping, marks) come before it and keep working. `--queue-bypass` lets packets
 pass while nobody listens on the queue; who would rather cut the traffic off goes without.
 
-A fragment after the first matches `-p tcp` and `-p udp` over IPv4 and reaches the queue
-without ports, unless connection tracking has put the packet together before.
+The kernel puts fragments together for connection tracking, before any packet comes here, in a
+network namespace in which a rule asks for its states. So one of ours does, and does nothing
+else. Without it the first fragment of a packet would come alone, and all the others without
+ports.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ DEFAULT_CHAINS = ("INPUT", "FORWARD")
 
 _TABLE = "mangle"
 _HOOKS = ("INPUT", "FORWARD", "OUTPUT")
-_PROTOCOLS = ("tcp", "udp")
+# A tunnel that begins or ends on this machine is seen without its outer header anyway.
+_FORWARDED = "-m addrtype ! --src-type LOCAL ! --dst-type LOCAL"
+_PROTOCOLS = ("-p tcp", "-p udp")
+# IPv4 and IPv6 in IP, and GRE.
+_TUNNELS = tuple(f"-p {number} {_FORWARDED}" for number in (4, 41, 47))
+_FRAGMENTS = "-m conntrack --ctstate UNTRACKED"
 _MAX_QUEUE_NUM = 65_535
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -53,10 +60,14 @@ class Redirect:
         *,
         queues: int = 1,
         fail_open: bool = True,
+        tunnels: bool = True,
+        defragment: bool = True,
     ) -> None:
         """Packets are spread over `queues` queues from `queue_num` on, both ways of a flow to one.
 
-        Where nobody listens they pass if `fail_open`, and are dropped otherwise.
+        Where nobody listens they pass if `fail_open`, and are dropped otherwise. `tunnels`: those
+        that pass through are queued as well; `defragment`: fragments come as the packets they are
+        of.
 
         Raises InputError for a queue number or a chain that iptables does not know.
         """
@@ -72,8 +83,10 @@ class Redirect:
         )
         if fail_open:
             target += " --queue-bypass"
+        queued = _PROTOCOLS + _TUNNELS if tunnels else _PROTOCOLS
         self._queue_rules = [
-            f"-A {self._own_chain} -p {protocol} -j NFQUEUE {target}" for protocol in _PROTOCOLS
+            *([f"-A {self._own_chain} {_FRAGMENTS}"] if defragment else []),
+            *(f"-A {self._own_chain} {packets} -j NFQUEUE {target}" for packets in queued),
         ]
         self._jumps = [f"-A {chain} -j {self._own_chain}" for chain in dict.fromkeys(chains)]
 

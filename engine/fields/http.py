@@ -24,13 +24,14 @@ class HttpMessage:
     """A request (`method` and `target` are set) or a response (`status` is).
 
     `headers` maps lower-case names to values as sent, the first of each name; only lines
-    that have arrived in full are in it.
+    that have arrived in full are in it. `complete` says whether the empty line after them has.
     """
 
     method: bytes | None
     target: bytes | None
     status: int | None
     headers: dict[bytes, bytes]
+    complete: bool
 
     @property
     def path(self) -> bytes | None:
@@ -62,25 +63,25 @@ def parse_message(stream: bytes) -> HttpMessage | None:
     The first line must have arrived in full; of the headers, what has.
     """
     if request := _REQUEST.match(stream):
-        headers = _headers(stream, request.end())
-        return HttpMessage(request[1], request[2], None, headers)
+        return HttpMessage(request[1], request[2], None, *_headers(stream, request.end()))
     if status := _STATUS.match(stream):
         end_of_line = stream.find(b"\n")
-        headers = _headers(stream, end_of_line + 1) if end_of_line >= 0 else {}
-        return HttpMessage(None, None, int(status[1]), headers)
+        headers, complete = _headers(stream, end_of_line + 1) if end_of_line >= 0 else ({}, False)
+        return HttpMessage(None, None, int(status[1]), headers, complete)
     return None
 
 
-def _headers(stream: bytes, start: int) -> dict[bytes, bytes]:
+def _headers(stream: bytes, start: int) -> tuple[dict[bytes, bytes], bool]:
+    """The headers from an offset on, and whether the empty line that ends them was reached."""
     headers: dict[bytes, bytes] = {}
     while len(headers) < MAX_HEADERS:
         end = stream.find(b"\n", start)
         line = stream[start:end].removesuffix(b"\r")
         if end < 0 or not line:
-            break
+            return headers, end >= 0
         name, colon, value = line.partition(b":")
         if not colon:
             break
         headers.setdefault(name.lower(), value.strip(b" \t"))
         start = end + 1
-    return headers
+    return headers, False

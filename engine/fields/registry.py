@@ -117,6 +117,14 @@ def _http_fields() -> Iterator[Field]:
         implied=http.STATUS_IMPLIED,
     )
 
+    yield Field(
+        "http.complete",
+        Type.TRUTH,
+        "Whether all headers of an HTTP/1 message have arrived.",
+        _attribute(http.parse_message, "complete"),
+        implied=http.MESSAGE_IMPLIED,
+    )
+
     def header(context: Context, name: bytes) -> bytes | None:
         message: http.HttpMessage | None = context.view(http.parse_message)
         return None if message is None else message.headers.get(name.lower())
@@ -145,6 +153,7 @@ def _tls_fields() -> Iterator[Field]:
         ("sni", Type.TEXT, "The server name of a TLS ClientHello, in lower case (RFC 6066)."),
         ("alpn", Type.TEXT, "The first protocol a TLS ClientHello offers (RFC 7301)."),
         ("version", Type.NUMBER, "The legacy version of a TLS ClientHello: 0x0303 for 1.2, 1.3."),
+        ("complete", Type.TRUTH, "Whether all of a TLS ClientHello has arrived."),
     ):
         yield Field(
             f"tls.{name}",

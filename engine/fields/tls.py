@@ -20,6 +20,7 @@ MAX_RECORDS = 8
 class ClientHello:
     """What a client says in the clear.
 
+    `complete` says whether all of it has arrived: what is missing then is not there.
     `version` is the legacy version field; `sni` the server name in lower case (RFC 6066);
     `alpn` the first protocol it offers (RFC 7301). Both are None where they are not there,
     or have not arrived.
@@ -28,6 +29,7 @@ class ClientHello:
     version: int
     sni: bytes | None
     alpn: bytes | None
+    complete: bool
 
 
 class _Reader:
@@ -62,10 +64,11 @@ def parse_client_hello(stream: bytes) -> ClientHello | None:
 
     It may be spread over several records, and cut: what has arrived is read.
     """
-    message = _Reader(_handshake_bytes(stream))
+    arrived = _handshake_bytes(stream)
+    message = _Reader(arrived)
     if message.number(1) != _CLIENT_HELLO:
         return None
-    message.number(3)
+    complete = len(arrived) >= 4 + message.number(3)
     version = message.number(2)
     message.take(32)  # random
     message.vector(1)  # session id
@@ -87,7 +90,7 @@ def parse_client_hello(stream: bytes) -> ClientHello | None:
         elif kind == _ALPN:
             body.number(2)
             alpn = body.vector(1) or None
-    return ClientHello(version, sni, alpn)
+    return ClientHello(version, sni, alpn, complete)
 
 
 def _handshake_bytes(stream: bytes) -> bytes:

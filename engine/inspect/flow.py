@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.packet import reverse
-from engine.inspect.stream import StreamStart
+from engine.inspect.starts import Starts
 
 DEFAULT_MAX_FLOWS = 131072
 
@@ -18,9 +18,19 @@ class Flow:
     `turns`: how it began, from its first payload on for as long as signatures follow it;
     then None.
     `two_way`: both sides have sent something.
+    `proxied`: the key of the direction that has asked a proxy for the connection.
     """
 
-    __slots__ = ("dropped", "opener", "packets", "payload_packets", "reported", "turns", "two_way")
+    __slots__ = (
+        "dropped",
+        "opener",
+        "packets",
+        "payload_packets",
+        "proxied",
+        "reported",
+        "turns",
+        "two_way",
+    )
 
     def __init__(self, opener: bytes | None) -> None:
         self.dropped = False
@@ -30,16 +40,17 @@ class Flow:
         self.reported: frozenset[str] = frozenset()
         self.turns: FollowedTurns | None = NOT_BEGUN
         self.two_way = False
+        self.proxied: bytes | None = None
 
 
 class Side:
-    """One direction of a flow; `stream` is the start of what it sent, for TCP."""
+    """One direction of a flow; `starts` is how what it sent began, for TCP."""
 
-    __slots__ = ("flow", "stream")
+    __slots__ = ("flow", "starts")
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
-        self.stream: StreamStart | None = None
+        self.starts: Starts | None = None
 
 
 class FlowTable:

@@ -3,77 +3,26 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import Enum
-from functools import partial
-from typing import Literal
 
-from engine.compiler.ruleset import Bank, Rule, RuleSet
-from engine.fields import Context
-from engine.fields.turns import HEAD_B, NO_TURNS
-from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable, Side
+from engine.compiler.ruleset import Bank, RuleSet
+from engine.fields.socks import udp_header_len
+from engine.fields.turns import HEAD_B
+from engine.inspect.connection import synchronise
+from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
-from engine.inspect.packet import ACK, SYN, TCP, UDP, Endpoint, Packet, decode, reverse
+from engine.inspect.judgement import ACCEPTED, DROPPED, Detection, Judge, Judgement, Verdict, both
+from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode
+from engine.inspect.preface import MAY_BE_PREFACES, preface_of_proxy, preface_to_proxy
+from engine.inspect.starts import MIDDLE_SEGMENTS, Starts
 from engine.inspect.stream import StreamStart
-from engine.inspect.tags import HostTags
-from engine.inspect.threshold import ThresholdCounter
-from engine.language.form import STOPPING, Action, Ban, Tag
 
-
-class Verdict(Enum):
-    """What becomes of a packet."""
-
-    ACCEPT = "accept"
-    DROP = "drop"
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """A signature found true for a packet, and for which.
-
-    `flow_packet` and `payload_packet` count from 1 within the flow, both directions; they are 0
-    for what was found `in_driver`, which knows no flows. `ban` is what the signature says about
-    bans. `two_way` tells whether both sides have sent something; `repeated`, that this was told
-    before, when they had not (see `OneWayFlows`).
-    """
-
-    signature: str
-    rev: int
-    action: Action
-    transport: Literal["tcp", "udp"]
-    source: Endpoint
-    destination: Endpoint
-    flow_packet: int
-    payload_packet: int
-    ban: Ban | None = None
-    two_way: bool = True
-    repeated: bool = False
-    in_driver: bool = False
-
-    @property
-    def key(self) -> bytes:
-        """That of the packet; see `Packet`."""
-        source, destination = self.source, self.destination
-        ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
-        return source.address + destination.address + ports
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The verdict on one packet, and what was detected in it."""
-
-    verdict: Verdict
-    detections: tuple[Detection, ...] = ()
-
+__all__ = ["ACCEPTED", "Detection", "Inspector", "Judgement", "Verdict"]
 
 # Of an IPv4 header without options and the transport header behind it: version and length,
 # total length, fragment, protocol, addresses and ports, UDP's length and checksum.
 _COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
-
-# What nearly every packet gets; the same object each time, so that `is` tells.
-ACCEPTED = Judgement(Verdict.ACCEPT)
-_DROP = Judgement(Verdict.DROP)
+# Of a TCP header behind the same: both sequence numbers, data offset, flags.
+_COMMON_TCP = struct.Struct(">24xIIBB").unpack_from
 
 
 class Inspector:
@@ -86,8 +35,8 @@ class Inspector:
         self.ruleset = ruleset
         self._udp = FlowTable(max_flows)
         self._tcp = FlowTable(max_flows, first_seen_opens=False)
-        self.tags = HostTags()
-        self._thresholds = ThresholdCounter()
+        self._judge = Judge()
+        self.tags = self._judge.tags
 
     def inspect(self, datagram: bytes, now_s: float) -> Judgement:
         """Judge one IP datagram, given from its first header byte.
@@ -110,7 +59,7 @@ class Inspector:
             flow = self._udp.side(key).flow
             flow.packets += 1
             if flow.dropped:
-                return _DROP
+                return DROPPED
             payload = datagram[28:]
             if not payload:
                 return ACCEPTED
@@ -125,8 +74,35 @@ class Inspector:
                     return ACCEPTED
             packet = Packet(UDP, key, payload, len(payload), 0, 0)
             return self._weigh(hits, packet, flow, now_s)
+        if (
+            protocol == TCP
+            and first == 0x45
+            and not fragment & 0x3FFF
+            and 40 <= total_len == len(datagram)
+        ):
+            sequence, acknowledgement, offset, flags = _COMMON_TCP(datagram)
+            body = 20 + (offset >> 4) * 4
+            if 40 <= body <= total_len:
+                if not flags & SYN:
+                    side = self._tcp.side(key)
+                    flow = side.flow
+                    if body == total_len or (
+                        (starts := side.starts) is not None
+                        and not starts.tells(sequence, datagram, body)
+                        and (self.ruleset.tcp_by_stream or self._is_past_turns(flow))
+                    ):
+                        # What most segments are: nothing is looked for in them any more.
+                        flow.packets += 1
+                        flow.payload_packets += body < total_len
+                        return DROPPED if flow.dropped else ACCEPTED
+                payload = datagram[body:]
+                packet = Packet(TCP, key, payload, len(payload), sequence, flags, acknowledgement)
+                return self._segment(packet, now_s)
         decoded = decode(datagram)
         return ACCEPTED if decoded is None else self.judge(decoded, now_s)
+
+    def _is_past_turns(self, flow: Flow) -> bool:
+        return flow.turns is None and not self.ruleset.tcp_packet.rules
 
     def judge(self, packet: Packet, now_s: float) -> Judgement:
         """Judge what `decode` has made of a datagram; the answer is that of `inspect`."""
@@ -138,7 +114,7 @@ class Inspector:
         flow = self._udp.side(packet.key).flow
         flow.packets += 1
         if flow.dropped:
-            return _DROP
+            return DROPPED
         if not packet.payload:
             return ACCEPTED
         flow.payload_packets += 1
@@ -149,13 +125,21 @@ class Inspector:
         """Judge a datagram by what its scan matched, and by the flow's turns."""
         ruleset = self.ruleset
         judgement = ACCEPTED
+        payload, header = packet.payload, 0
         if hits or ruleset.udp.needs_every_packet:
-            judgement = self._decide(ruleset.udp, hits, packet.payload, packet, flow, now_s)
+            judgement = self._judge.decide(ruleset.udp, hits, payload, packet, flow, now_s)
+            header = udp_header_len(payload)
+            if header and judgement.verdict is Verdict.ACCEPT:
+                # What a SOCKS proxy passes on is inspected as if it had come by itself.
+                payload = payload[header:]
+                inner = self._scan(ruleset.udp, payload, packet, flow, now_s)
+                judgement = both(judgement, inner)
         if ruleset.udp_flow.rules and judgement.verdict is Verdict.ACCEPT:
-            turns = _turns(flow, ruleset.udp_flow, packet.payload)
+            turns = _turns(flow, ruleset.udp_flow, payload)
             if turns is None:
                 return judgement
-            turns.add(packet.key == flow.opener, packet.payload_len, packet.payload[:HEAD_B])
+            size = packet.payload_len - header
+            turns.add(packet.key == flow.opener, size, payload[:HEAD_B])
             judgement = self._follow(ruleset.udp_flow, judgement, packet, flow, turns, now_s)
         return judgement
 
@@ -165,43 +149,85 @@ class Inspector:
         return len(self._udp) + len(self._tcp)
 
     def _segment(self, packet: Packet, now_s: float) -> Judgement:
-        side = self._tcp.side(packet.key)
         sequence = packet.sequence
         if packet.flags & SYN:
             # The SYN takes up one number; data on it (TCP Fast Open) begins after that.
             sequence += 1
-            side = self._synchronise(packet, side)
+            side = synchronise(self._tcp, packet)
+        else:
+            side = self._tcp.side(packet.key)
         flow = side.flow
         flow.packets += 1
-        if flow.dropped:
-            return _DROP
         payload = packet.payload
+        if flow.dropped:
+            # What may become another connection must be able to begin, but without data.
+            asks = packet.flags & (SYN | ACK) == SYN and not packet.payload_len
+            return ACCEPTED if asks else DROPPED
         if not payload:
             return ACCEPTED
         flow.payload_packets += 1
-        stream = side.stream
-        if stream is None:  # the connection began before we looked
-            stream = side.stream = StreamStart(sequence)
+        starts = side.starts
+        if starts is None:
+            # This side's SYN was not seen; was the connection there before we looked?
+            middle = MIDDLE_SEGMENTS if flow.opener is None else 0
+            starts = side.starts = Starts(sequence, middle=middle)
             if flow.turns is not NOT_BEGUN:  # nor do we know any longer what this side has sent
                 flow.turns = None
         ruleset = self.ruleset
         judgement = ACCEPTED
-        grew = not stream.complete and stream.add(sequence, payload)
-        if grew:
-            judgement = self._scan(ruleset.tcp_stream, stream.prefix, packet, flow, now_s)
+        new = starts.tells(sequence, payload, 0)
+        if new:
+            judgement = self._start(starts, packet, sequence, flow, now_s)
         if not ruleset.tcp_by_stream:
             if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
                 later = self._scan(ruleset.tcp_packet, payload, packet, flow, now_s)
-                judgement = _both(judgement, later)
+                judgement = both(judgement, later)
             if (
                 ruleset.tcp_flow.rules
                 and flow.turns is not None
                 and judgement.verdict is Verdict.ACCEPT
             ):
-                judgement = self._follow_segment(stream, judgement, packet, sequence, flow, now_s)
-        if grew and stream.complete:
-            stream.release()
+                judgement = self._follow_segment(starts, judgement, packet, sequence, flow, now_s)
+        if new and (starts.complete or starts.watched):
+            starts.settle()
         return judgement
+
+    def _start(
+        self, starts: Starts, packet: Packet, sequence: int, flow: Flow, now_s: float
+    ) -> Judgement:
+        """Judge a segment by the starts of its stream that it brings on, or by itself."""
+        ruleset = self.ruleset
+        judgement = ACCEPTED
+        for start in starts.take(sequence, packet.payload, packet.payload_len):
+            prefix = start.prefix
+            found = self._scan(ruleset.tcp_stream, prefix, packet, flow, now_s)
+            judgement = both(judgement, found)
+            if prefix[0] in MAY_BE_PREFACES and judgement.verdict is Verdict.ACCEPT:
+                found = self._behind_proxy(start, packet, flow, now_s)
+                judgement = both(judgement, found)
+            if judgement.verdict is Verdict.DROP:
+                return judgement
+        if starts.middle and ruleset.tcp_middle.rules:
+            found = self._scan(ruleset.tcp_middle, packet.payload, packet, flow, now_s)
+            judgement = both(judgement, found)
+        return judgement
+
+    def _behind_proxy(
+        self, start: StreamStart, packet: Packet, flow: Flow, now_s: float
+    ) -> Judgement:
+        """Judge what comes after a start's words to a proxy, or from one."""
+        if flow.proxied is None or flow.proxied == packet.key:
+            if flow.opener not in (None, packet.key):
+                return ACCEPTED  # nobody asks a proxy that has called
+            start.preface = preface_to_proxy(start.prefix)
+            if start.preface:
+                flow.proxied = packet.key
+        else:
+            start.preface = preface_of_proxy(start.prefix)
+        rest = start.prefix[start.preface :]
+        if not start.preface or not rest:
+            return ACCEPTED
+        return self._scan(self.ruleset.tcp_stream, rest, packet, flow, now_s)
 
     def _follow_segment(
         self,
@@ -215,30 +241,19 @@ class Inspector:
         """Judge a segment by the flow's turns, if it brings them on."""
         if flow.opener is None:  # the connection began before we looked: who knows which turn
             flow.turns = None
-        turns = _turns(flow, self.ruleset.tcp_flow, stream.prefix)
+        # What a proxy is asked for is nothing that the two sides say to each other.
+        skipped = stream.preface
+        turns = _turns(flow, self.ruleset.tcp_flow, stream.prefix[skipped:])
         if turns is None:
             return judgement
         from_client = packet.key == flow.opener
         known = turns.sent(from_client)
-        received = stream.received(sequence, len(packet.payload), packet.payload_len)
+        received = stream.received(sequence, len(packet.payload), packet.payload_len) - skipped
         if received <= known:
             return judgement
-        turns.add(from_client, received - known, stream.prefix[known : known + HEAD_B])
+        at = skipped + known
+        turns.add(from_client, received - known, stream.prefix[at : at + HEAD_B])
         return self._follow(self.ruleset.tcp_flow, judgement, packet, flow, turns, now_s)
-
-    def _synchronise(self, packet: Packet, side: Side) -> Side:
-        """A SYN says where its side's stream begins; without ACK it begins a connection."""
-        if packet.flags & ACK:
-            if side.flow.opener is None:
-                side.flow.opener = reverse(packet.key)
-        elif side.flow.payload_packets or side.flow.dropped:
-            side = self._tcp.start(packet.key)
-        else:
-            side.flow.opener = packet.key
-        # Inside a connection a SYN changes nothing for its receiver (RFC 5961, section 4).
-        if side.stream is None or not side.stream.begun:
-            side.stream = StreamStart(packet.sequence + 1)
-        return side
 
     def _follow(
         self,
@@ -250,97 +265,18 @@ class Inspector:
         now_s: float,
     ) -> Judgement:
         """Judge a flow whose turns have grown, after what was found in the packet itself."""
-        context = self._context(b"", packet, flow, now_s)
-        rules, turns.rules = bank.follow(turns.asked_by(bank), context)
-        found = self._detect(rules, packet, flow, now_s) if rules else ACCEPTED
+        found = self._judge.follow(bank, turns, packet, flow, now_s)
         if not turns.rules or turns.over or flow.dropped:
             flow.turns = None
-        return _both(judgement, found)
+        return both(judgement, found)
 
     def _scan(
         self, bank: Bank, payload: bytes, packet: Packet, flow: Flow, now_s: float
     ) -> Judgement:
         hits = bank.database.scan(payload)
         if hits or bank.needs_every_packet:
-            return self._decide(bank, hits, payload, packet, flow, now_s)
+            return self._judge.decide(bank, hits, payload, packet, flow, now_s)
         return ACCEPTED
-
-    def _decide(
-        self,
-        bank: Bank,
-        hits: list[int],
-        payload: bytes,
-        packet: Packet,
-        flow: Flow,
-        now_s: float,
-    ) -> Judgement:
-        """Something matched: ask the rules behind it. Rare, so clarity comes first here."""
-        rules = bank.decide(hits, self._context(payload, packet, flow, now_s))
-        return self._detect(rules, packet, flow, now_s)
-
-    def _context(self, payload: bytes, packet: Packet, flow: Flow, now_s: float) -> Context:
-        key = packet.key
-        width = len(key) // 2 - 2
-        return Context(
-            payload,
-            key[:width],
-            key[width:-4],
-            key[-4] << 8 | key[-3],
-            key[-2] << 8 | key[-1],
-            flow.packets,
-            flow.payload_packets,
-            None if flow.opener is None else key == flow.opener,
-            flow.turns or NO_TURNS,
-            partial(self.tags.has, now_s=now_s),
-        )
-
-    def _detect(self, rules: Iterable[Rule], packet: Packet, flow: Flow, now_s: float) -> Judgement:
-        """What follows from the rules that are true."""
-        detections = []
-        for rule in rules:
-            if rule.id not in flow.reported:
-                if not self._takes_effect(rule, packet, now_s):
-                    continue
-                detections.append(
-                    Detection(
-                        rule.id,
-                        rule.rev,
-                        rule.then.action,
-                        packet.transport,
-                        packet.source,
-                        packet.destination,
-                        flow.packets,
-                        flow.payload_packets,
-                        rule.then.ban,
-                        flow.two_way,
-                    )
-                )
-            # Also what was told before: as long as it goes on, its tag lasts.
-            if rule.then.tag is not None:
-                self.tag(rule.then.tag, packet, now_s)
-        if not detections:
-            return ACCEPTED
-        flow.reported |= {detection.signature for detection in detections}
-        if any(detection.action in STOPPING for detection in detections):
-            flow.dropped = True
-            return Judgement(Verdict.DROP, tuple(detections))
-        return Judgement(Verdict.ACCEPT, tuple(detections))
-
-    def tag(self, tag: Tag, packet: Packet, now_s: float) -> None:
-        """Set the tag that a match in a packet sets; also one that was found elsewhere."""
-        if tag is None:
-            return
-        if tag.of != "dst":
-            self.tags.set(packet.source.address, tag.name, now_s + tag.lasts_s)
-        if tag.of != "src":
-            self.tags.set(packet.destination.address, tag.name, now_s + tag.lasts_s)
-
-    def _takes_effect(self, rule: Rule, packet: Packet, now_s: float) -> bool:
-        threshold = rule.then.threshold
-        if threshold is None:
-            return True
-        host = packet.source if threshold.per == "src" else packet.destination
-        return self._thresholds.reached(rule.id, host.address, threshold, now_s)
 
 
 def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:
@@ -352,10 +288,3 @@ def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:
         begins = flow.payload_packets == 1 and (not payload or bank.may_begin(payload[0]))
         flow.turns = FollowedTurns() if begins else None
     return flow.turns
-
-
-def _both(first: Judgement, second: Judgement) -> Judgement:
-    """Two judgements on one packet; the first accepts it."""
-    if not second.detections:
-        return first
-    return Judgement(second.verdict, first.detections + second.detections)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import decode, reverse
 
 MAX_WAITING = 16384

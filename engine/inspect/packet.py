@@ -15,9 +15,10 @@ UDP = 17
 SYN = 0x02
 ACK = 0x10
 
-# Each is another IP header in front of the payload; more are nobody's honest traffic.
+# Each is another IP header in front of the payload, and needs somebody to take it off again;
+# more are nobody's honest traffic. IPv6 extension headers have no such bound: any receiver walks
+# through as many as there are.
 MAX_TUNNELS = 4
-MAX_IPV6_EXTENSIONS = 8
 
 _IPIP = 4
 _IPV6 = 41
@@ -46,7 +47,8 @@ class Packet(NamedTuple):
 
     `key` is both addresses and both ports as they stand in the headers, source first (12
     bytes for IPv4, 36 for IPv6). `payload` is what was captured of the transport payload;
-    `payload_len` its length on the wire. `sequence` and `flags` are TCP's, 0 for UDP.
+    `payload_len` its length on the wire. `sequence`, `flags` and `acknowledgement` are TCP's, 0
+    for UDP. `tunnelled`: another IP header stood before this one.
     """
 
     protocol: int
@@ -55,6 +57,8 @@ class Packet(NamedTuple):
     payload_len: int
     sequence: int
     flags: int
+    acknowledgement: int = 0
+    tunnelled: bool = False
 
     @property
     def transport(self) -> Literal["tcp", "udp"]:
@@ -87,7 +91,7 @@ def decode(datagram: bytes) -> Packet | None:
     that are cut short or contradict themselves.
     """
     start = 0
-    for _ in range(MAX_TUNNELS + 1):
+    for tunnels in range(MAX_TUNNELS + 1):
         version = datagram[start] >> 4 if start < len(datagram) else 0
         if version == 4:
             header = _ipv4(datagram, start)
@@ -99,9 +103,9 @@ def decode(datagram: bytes) -> Packet | None:
             return None
         protocol, addresses, body, end = header
         if protocol == UDP:
-            return _udp(datagram, addresses, body, end)
+            return _udp(datagram, addresses, body, end, tunnelled=tunnels > 0)
         if protocol == TCP:
-            return _tcp(datagram, addresses, body, end)
+            return _tcp(datagram, addresses, body, end, tunnelled=tunnels > 0)
         if protocol in (_IPIP, _IPV6):
             start = body
         elif protocol == _GRE:
@@ -142,7 +146,7 @@ def _ipv6(datagram: bytes, start: int) -> _Network | None:
     payload_len = datagram[start + 4] << 8 | datagram[start + 5]
     end = body + payload_len if payload_len else len(datagram)  # 0: a jumbogram
     protocol = datagram[start + 6]
-    for _ in range(MAX_IPV6_EXTENSIONS + 1):
+    while True:
         if protocol in _IPV6_EXTENSIONS:
             unit, fixed = 8, 8
         elif protocol == _AUTHENTICATION:
@@ -156,7 +160,6 @@ def _ipv6(datagram: bytes, start: int) -> _Network | None:
         if protocol == _FRAGMENT and (datagram[body + 2] or datagram[body + 3] & 0xF8):
             return None
         protocol, body = datagram[body], body + fixed + unit * datagram[body + 1]
-    return None
 
 
 def _gre(datagram: bytes, start: int) -> int | None:
@@ -170,7 +173,9 @@ def _gre(datagram: bytes, start: int) -> int | None:
     return start + 4 + 4 * ((flags >> 7 & 1) + (flags >> 5 & 1) + (flags >> 4 & 1))
 
 
-def _udp(datagram: bytes, addresses: bytes, start: int, end: int) -> Packet | None:
+def _udp(
+    datagram: bytes, addresses: bytes, start: int, end: int, *, tunnelled: bool
+) -> Packet | None:
     """RFC 768."""
     if len(datagram) < start + 8:
         return None
@@ -179,10 +184,12 @@ def _udp(datagram: bytes, addresses: bytes, start: int, end: int) -> Packet | No
         end = min(end, start + length)
     key = addresses + datagram[start : start + 4]
     payload = datagram[start + 8 : end]
-    return Packet(UDP, key, payload, max(0, end - start - 8), 0, 0)
+    return Packet(UDP, key, payload, max(0, end - start - 8), 0, 0, 0, tunnelled)
 
 
-def _tcp(datagram: bytes, addresses: bytes, start: int, end: int) -> Packet | None:
+def _tcp(
+    datagram: bytes, addresses: bytes, start: int, end: int, *, tunnelled: bool
+) -> Packet | None:
     """RFC 9293."""
     if len(datagram) < start + 20:
         return None
@@ -196,4 +203,6 @@ def _tcp(datagram: bytes, addresses: bytes, start: int, end: int) -> Packet | No
         end - body,
         int.from_bytes(datagram[start + 4 : start + 8], "big"),
         datagram[start + 13],
+        int.from_bytes(datagram[start + 8 : start + 12], "big"),
+        tunnelled,
     )

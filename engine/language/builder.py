@@ -12,7 +12,7 @@ import lark
 
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span
-from engine.language.regex import RegexError, check_regex
+from engine.language.regex import MAX_POSITIONS, RegexError, check_regex, written_out
 
 MAX_HEX_JUMP_B = 1024
 
@@ -33,8 +33,16 @@ PRECEDENCE = {
     "%": 6,
 }
 
+# Tokens that say no more than the rule they stand in.
+_BRACKETS = {"LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "DOT", "_DOTS", "EQUAL"}
+_WORDS = {"AND", "OR", "NOT", "IN", "AT", "OF", "COUNT", "KNOWN", "REPEAT", "THEM"}
+_SIGNS = frozenset(_BRACKETS | _WORDS)
+
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, '"': 34, "/": 47}
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
+
+
+_SHORTER = "shorter repeats do: streams are inspected up to 2048 bytes"
 
 
 class Builder:
@@ -45,22 +53,29 @@ class Builder:
 
     def fold(self, tree: lark.Tree[lark.Token]) -> Any:
         """Build bottom-up; children of a subtree are always finished before it."""
-        done: dict[int, Any] = {}
+        # Of each finished subtree: its first and last token, and what it became.
+        done: dict[int, tuple[lark.Token | None, lark.Token | None, Any]] = {}
         for subtree in _post_order(tree):
-            built = [done.pop(id(c)) if isinstance(c, lark.Tree) else c for c in subtree.children]
-            done[id(subtree)] = getattr(self, str(subtree.data))(self._span(subtree.meta), built)
-        return done[id(tree)]
+            items: list[Any] = []
+            first = last = None
+            for child in subtree.children:
+                if isinstance(child, lark.Tree):
+                    begin, last, item = done.pop(id(child))
+                    items.append(item)
+                else:
+                    begin = last = child
+                    if child.type not in _SIGNS:
+                        items.append(child)
+                first = first or begin
+            span = self._span(first, last)
+            done[id(subtree)] = first, last, getattr(self, subtree.data)(span, items)
+        return done[id(tree)][2]
 
-    def _span(self, meta: Any) -> Span:
-        if meta.empty:
+    def _span(self, first: lark.Token | None, last: lark.Token | None) -> Span:
+        if first is None or last is None:
             return self._fragment.whole()
-        return self._fragment.span(meta.line, meta.column, meta.end_line, meta.end_column)
-
-    def _token_span(self, token: lark.Token) -> Span:
-        line, column = token.line or 1, token.column or 1
-        return self._fragment.span(
-            line, column, token.end_line or line, token.end_column or column + len(token)
-        )
+        # The lexer has filled all four in.
+        return self._fragment.span(first.line, first.column, last.end_line, last.end_column)  # type: ignore[arg-type]
 
     def _mistake(self, code: str, message: str, span: Span, hint: str = "") -> MistakeError:
         return MistakeError(Diagnostic(code, message, self._fragment.source, span, hint))
@@ -79,7 +94,7 @@ class Builder:
             elif body in _ESCAPES:
                 out.append(_ESCAPES[body])
             else:
-                span = self._token_span(token)
+                span = self._span(token, token)
                 start = span.column + 1 + escape.start()
                 raise self._mistake(
                     "S017",
@@ -94,7 +109,7 @@ class Builder:
         hexadecimal = token[:2].lower() == "0x"
         value = int(token, 16) if hexadecimal else int(token.lstrip("0")[:21] or "0")
         if value >= _NUMBER_LIMIT:
-            raise self._mistake("S016", "numbers end at 2^64 - 1", self._token_span(token))
+            raise self._mistake("S016", "numbers end at 2^64 - 1", self._span(token, token))
         return value
 
     # --- patterns
@@ -120,14 +135,16 @@ class Builder:
                 "S023" if error.too_large else "S019",
                 error.reason,
                 Span(span.line, column, span.line, column + 1),
-                "shorter repeats do: streams are inspected up to 2048 bytes"
-                if error.too_large
-                else r"the character itself is written `\(` or `\)`",
+                _SHORTER if error.too_large else r"the character itself is written `\(` or `\)`",
             ) from None
         return syntax.RegexBody(expression=written.replace(r"\/", "/"), span=span)
 
     def hex_body(self, span: Span, items: list[Any]) -> syntax.HexBody:
-        return syntax.HexBody(items=tuple(items), span=span)
+        body = syntax.HexBody(items=tuple(items), span=span)
+        if written_out(body) > MAX_POSITIONS:
+            message = f"written out, this is longer than {MAX_POSITIONS} bytes"
+            raise self._mistake("S023", message, span, _SHORTER)
+        return body
 
     def hex_byte(self, span: Span, items: list[Any]) -> syntax.HexByte:
         digits = str(items[0])
@@ -169,12 +186,22 @@ class Builder:
         left, operator, right = items
         return syntax.TextComparison(operator=operator.value, left=left, right=right, span=span)
 
+    def matches(self, span: Span, items: list[Any]) -> syntax.Matches:
+        text, operator, regex = items
+        return syntax.Matches(text=text, regex=regex, nocase=operator == "imatches", span=span)
+
     def count(self, span: Span, items: list[Any]) -> syntax.Count:
         place = items[1] if len(items) > 1 else None
         return syntax.Count(pattern=str(items[0]), place=place, span=span)
 
+    def known(self, span: Span, items: list[Any]) -> syntax.Known:
+        return syntax.Known(operand=items[0], span=span)
+
     def member(self, span: Span, items: list[Any]) -> syntax.Member:
         return syntax.Member(operand=items[0], container=items[1], span=span)
+
+    def not_member(self, span: Span, items: list[Any]) -> syntax.Not:
+        return syntax.Not(operand=self.member(span, items), span=span)
 
     def range(self, span: Span, items: list[Any]) -> syntax.Range:
         return syntax.Range(low=items[0], high=items[1], span=span)
@@ -263,6 +290,10 @@ class Builder:
 
     def payload(self, span: Span, items: list[Any]) -> tuple[Any, ...]:
         return tuple(items)
+
+    def repeat(self, span: Span, items: list[Any]) -> syntax.Repeat:
+        times, *parts = items
+        return syntax.Repeat(times=times, parts=tuple(parts), span=span)
 
 
 def _apply(operator: lark.Token, values: list[Any]) -> None:

@@ -7,11 +7,19 @@ from collections.abc import Collection, Sequence
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, Source, Span, nearest
 from engine.language.lists import Lists
-from engine.language.regex import looks_behind
+from engine.language.pattern_uses import PatternUses
+from engine.language.places import Place, is_constant, place_bounds
+from engine.language.values import constant, may_be_unknown
 from engine.language.vocabulary import Field, Type, Vocabulary
 
 # Hyperscan's bounded repeats end at 32767; inspection buffers end long before.
 MAX_OFFSET_B = 32767
+
+_NAMED = "a pattern needs a name: `$a = ...` under `patterns`, and `$a` here"
+_TRUTH = "a truth value stands alone: `dns.response`, `not dns.response`"
+_MISSING = "ask `not known(...)` whether a value is missing"
+# Words of other languages.
+_FOREIGN = {"true": _TRUTH, "false": _TRUTH, "null": _MISSING, "none": _MISSING}
 
 
 def check(
@@ -33,88 +41,8 @@ def check(
     checker = _Checker(
         patterns, transport, inspect, vocabulary, source, lists or Lists({}), variables
     )
-    checker.check(condition)
     # Each entry of a variable stands at the same place.
-    return list(dict.fromkeys(checker.diagnostics))
-
-
-def static_type(expression: syntax.Expression, vocabulary: Vocabulary) -> Type:
-    """The type of a checked value."""
-    match expression:
-        case syntax.Term(name=name):
-            return vocabulary[name].type
-        case syntax.Text():
-            return Type.TEXT
-        case syntax.Number(value=float()):
-            return Type.DECIMAL
-        case _:
-            return Type.NUMBER
-
-
-Place = syntax.Expression | syntax.Range | None
-
-
-def is_constant(place: Place) -> bool:
-    """Whether a place is known before any packet is."""
-    return all(constant(bound) is not None for bound in place_bounds(place))
-
-
-def place_bounds(place: Place) -> tuple[syntax.Expression, ...]:
-    """What a place is made of: an offset, the two of a range, or nothing."""
-    if place is None:
-        return ()
-    return (place.low, place.high) if isinstance(place, syntax.Range) else (place,)
-
-
-def matched_names(names: Sequence[str], patterns: Sequence[syntax.Pattern]) -> list[str]:
-    """The pattern names that `($a, $b*)` stands for, in order of definition; none is `them`."""
-    if not names:
-        return [p.name for p in patterns]
-    return [
-        p.name
-        for p in patterns
-        if any(p.name == n or (n.endswith("*") and p.name.startswith(n[:-1])) for n in names)
-    ]
-
-
-def constant(expression: syntax.Expression) -> int | None:
-    """The value of an expression made of integers alone, None if it is not one."""
-    match expression:
-        case syntax.Number(value=int(value)):
-            return value
-        case syntax.Unary(operator=operator, operand=operand):
-            inner = constant(operand)
-            return None if inner is None else -inner if operator == "-" else ~inner
-        case syntax.Arithmetic(operator=operator, left=left, right=right):
-            a, b = constant(left), constant(right)
-            return None if a is None or b is None else calculate(operator, a, b)
-        case _:
-            return None
-
-
-def calculate(operator: syntax.ArithmeticOperator, a: int, b: int) -> int | None:
-    """Division by zero and shifts by less than 0 or more than 63 bits have no value."""
-    match operator:
-        case "+":
-            return a + b
-        case "-":
-            return a - b
-        case "*":
-            return a * b
-        case "/":
-            return a // b if b else None
-        case "%":
-            return a % b if b else None
-        case "&":
-            return a & b
-        case "|":
-            return a | b
-        case "^":
-            return a ^ b
-        case "<<":
-            return a << b if 0 <= b < 64 else None
-        case ">>":
-            return a >> b if 0 <= b < 64 else None
+    return list(dict.fromkeys(checker.check(condition)))
 
 
 class _Checker:
@@ -128,8 +56,8 @@ class _Checker:
         lists: Lists,
         variables: Collection[str],
     ) -> None:
-        self.diagnostics: list[Diagnostic] = []
-        self._patterns = patterns
+        self._diagnostics: list[Diagnostic] = []
+        self._patterns = PatternUses(patterns, source)
         self._transport = transport
         self._inspect = inspect
         self._vocabulary = vocabulary
@@ -137,32 +65,21 @@ class _Checker:
         self._lists = lists
         self._variables = variables
         self._names = (*vocabulary, *variables)
-        self._used: set[str] = set()
 
-    def check(self, condition: syntax.Expression) -> None:
-        seen: set[str] = set()
-        for pattern in self._patterns:
-            if pattern.name in seen:
-                self._report("S018", f"`{pattern.name}` is defined twice", pattern.span)
-            seen.add(pattern.name)
+    def check(self, condition: syntax.Expression) -> list[Diagnostic]:
         self._expect(condition, Type.TRUTH)
-        for pattern in self._patterns:
-            if pattern.name not in self._used:
-                self._report(
-                    "S101",
-                    f"`{pattern.name}` is never used",
-                    pattern.span,
-                    "name it in `when`, or take it out",
-                )
+        return [*self._diagnostics, *self._patterns.finish()]
 
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
-        self.diagnostics.append(Diagnostic(code, message, self._source, span, hint))
+        self._diagnostics.append(Diagnostic(code, message, self._source, span, hint))
 
     def _expect(self, expression: syntax.Expression, wanted: Type) -> Type | None:
         """The type of an expression that should have the one `wanted`."""
         found = self._type(expression)
         if found is not None and found is not wanted:
             hint = "compare it with something" if wanted is Type.TRUTH else ""
+            if wanted is Type.TRUTH and isinstance(expression, syntax.Text):
+                hint = _NAMED
             message = f"{wanted} is needed, this is {found}"
             self._report("S013", message, expression.span, hint)
         return found
@@ -192,19 +109,26 @@ class _Checker:
                 self._expect(left, Type.TEXT)
                 self._expect(right, Type.TEXT)
                 return Type.TRUTH
+            case syntax.Matches(text=text):
+                self._expect(text, Type.TEXT)
+                return Type.TRUTH
             case syntax.Member():
                 self._member(expression)
                 return Type.TRUTH
+            case syntax.Known(operand=operand):
+                self._known_value(operand)
+                return Type.TRUTH
             case syntax.Count(pattern=name, place=place):
-                found = self._known([name], expression.span)
-                self._place(place, found, searched=place is not None)
+                named = self._patterns.resolve([name], expression.span)
+                self._place(place, named, sought=place is not None)
                 return Type.NUMBER
             case syntax.Match(pattern=name, place=place):
-                found = self._known([name], expression.span)
-                self._place(place, found, searched=not is_constant(place))
+                named = self._patterns.resolve([name], expression.span)
+                self._place(place, named, sought=not is_constant(place))
                 return Type.TRUTH
-            case syntax.Of():
-                self._of(expression)
+            case syntax.Of(place=place):
+                named = self._patterns.resolve_set(expression)
+                self._place(place, named, sought=not is_constant(place))
                 return Type.TRUTH
             case syntax.Not(operand=operand):
                 self._expect(operand, Type.TRUTH)
@@ -220,7 +144,7 @@ class _Checker:
             return None
         field = self._vocabulary.get(term.name)
         if field is None:
-            hint = nearest(term.name, self._names)
+            hint = _FOREIGN.get(term.name.lower()) or nearest(term.name, self._names)
             self._report("S012", f"unknown field `{term.name}`", term.span, hint)
             return None
         if self._transport not in field.transports:
@@ -290,34 +214,67 @@ class _Checker:
     def _member(self, member: syntax.Member) -> None:
         operand = self._type(member.operand)
         match member.container:
-            case syntax.Range(low=low, high=high):
-                for part, found in (
-                    (member.operand, operand),
-                    (low, self._type(low)),
-                    (high, self._type(high)),
-                ):
-                    if found not in (None, Type.NUMBER, Type.DECIMAL):
-                        self._report("S013", f"a range is for numbers, this is {found}", part.span)
-                self._ascending(member.container)
             case syntax.Choice(items=items):
                 for item in items:
-                    if not isinstance(item, syntax.Text | syntax.Number) and constant(item) is None:
-                        self._report("S015", "a list holds numbers and texts", item.span)
-                    elif operand is not None:
-                        self._expect(item, operand)
+                    self._item(item, member.operand, operand)
+            case syntax.Range() as bounds:
+                self._range(bounds, member.operand, operand)
             case syntax.Network():
-                if operand is not None and operand is not Type.ADDRESS:
-                    self._report(
-                        "S013", f"only an address is in a network, this is {operand}", member.span
-                    )
-
+                self._network(operand, member.span)
             case syntax.ListReference() as reference:
                 self._list(reference, operand)
             case syntax.Term(name=name, span=span):
                 hint = nearest(name, self._variables)
-                if name in self._variables:
+                if isinstance(member.operand, syntax.Text):
+                    hint = f'write `{name} contains "..."`'
+                elif name in self._variables:
                     hint = f"`{name}` holds no {'network' if operand is Type.ADDRESS else 'list'}"
                 self._report("S013", "a range, list or network is needed here", span, hint)
+
+    def _item(
+        self,
+        item: syntax.Expression | syntax.Range | syntax.Network,
+        operand: syntax.Expression,
+        found: Type | None,
+    ) -> None:
+        """Check one item of a list in brackets."""
+        match item:
+            case syntax.Range():
+                self._range(item, operand, found)
+            case syntax.Network():
+                self._network(found, item.span)
+            case syntax.Arithmetic(operator="-", left=low, right=high) if (constant(item) or 0) < 0:
+                hint = f"a range is written `{constant(low)}..{constant(high)}`"
+                self._report("S016", f"this is the number {constant(item)}", item.span, hint)
+            case _ if not isinstance(item, syntax.Text | syntax.Number) and constant(item) is None:
+                hint = "a list holds numbers, ranges, texts and networks"
+                self._report("S015", "a constant is needed here", item.span, hint)
+            case _ if found is not None:
+                self._expect(item, found)
+
+    def _range(self, bounds: syntax.Range, operand: syntax.Expression, found: Type | None) -> None:
+        low, high = bounds.low, bounds.high
+        for part, kind in (operand, found), (low, self._type(low)), (high, self._type(high)):
+            if kind not in (None, Type.NUMBER, Type.DECIMAL):
+                hint = _NAMED if isinstance(part, syntax.Text) else ""
+                self._report("S013", f"a range is for numbers, this is {kind}", part.span, hint)
+        self._ascending(bounds)
+
+    def _network(self, operand: Type | None, span: Span) -> None:
+        if operand is not None and operand is not Type.ADDRESS:
+            message = f"only an address is in a network, this is {operand}"
+            self._report("S013", message, span)
+
+    def _known_value(self, operand: syntax.Expression) -> None:
+        """Check what stands in `known(...)`: a value that can be missing."""
+        if self._type(operand) is None:
+            return
+        if isinstance(operand, syntax.Condition):
+            hint = "name the field that may have no value: `known(tls.sni)`"
+            self._report("S013", "a value is needed here, this is a condition", operand.span, hint)
+        elif not may_be_unknown(operand, self._vocabulary):
+            hint = "take it out: it is true of every packet"
+            self._report("S027", "this always has a value", operand.span, hint)
 
     def _list(self, reference: syntax.ListReference, operand: Type | None) -> None:
         name = reference.name
@@ -340,28 +297,8 @@ class _Checker:
                 "the end is not included: `0..4` is 0, 1, 2, 3",
             )
 
-    def _known(self, names: Sequence[str], span: Span) -> list[str]:
-        """Resolve pattern names, reporting those that are not defined."""
-        defined = [p.name for p in self._patterns]
-        for name in names:
-            if not matched_names([name], self._patterns):
-                self._report(
-                    "S011", f"no pattern `{name}` is defined", span, nearest(name, defined)
-                )
-        found = matched_names(names, self._patterns)
-        self._used.update(found)
-        return found
-
-    def _of(self, of: syntax.Of) -> None:
-        found = self._known(of.patterns, of.span)
-        if not self._patterns:
-            self._report("S011", "`them` needs patterns, none is defined", of.span)
-        elif isinstance(of.quantity, int) and not 1 <= of.quantity <= max(1, len(found)):
-            self._report("S016", f"{of.quantity} of {len(found)} patterns", of.span)
-        self._place(of.place, found, searched=not is_constant(of.place))
-
-    def _place(self, place: Place, names: Sequence[str], *, searched: bool) -> None:
-        """Check a place; `searched` ones are looked for from there on, after the trigger."""
+    def _place(self, place: Place, named: Sequence[syntax.Pattern], *, sought: bool) -> None:
+        """Check where patterns are to be; whether they are sought there, after the trigger."""
         for bound in place_bounds(place):
             if self._expect(bound, Type.NUMBER) is not Type.NUMBER:
                 continue
@@ -370,16 +307,5 @@ class _Checker:
                 self._report("S016", f"offsets go from 0 to {MAX_OFFSET_B}", bound.span)
         if isinstance(place, syntax.Range):
             self._ascending(place)
-        for pattern in self._patterns if searched else ():
-            body = pattern.body
-            if (
-                pattern.name in names
-                and isinstance(body, syntax.RegexBody)
-                and looks_behind(body.expression)
-            ):
-                self._report(
-                    "S019",
-                    f"`{pattern.name}` looks at what stands before it",
-                    pattern.span,
-                    r"`^` and `\b` have no meaning where the place is computed",
-                )
+        if sought:
+            self._patterns.seek(named)

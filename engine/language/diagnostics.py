@@ -49,11 +49,13 @@ CODES: dict[str, str] = {
     "S024": "unknown list",
     "S025": "an entry of a list does not fit what the list is asked for",
     "S026": "the name of a variable is taken",
+    "S027": "what always has a value is asked whether it has one",
     "S030": "a tag that no signature sets",
     "S101": "a pattern is never used",
     "S102": "a weak trigger: Python runs for many innocent packets",
     "S103": "a variable or a list is never used",
-    "S104": "the kernel does not take the signature into the driver",
+    "S104": "a warning is allowed that is not given",
+    "S105": "the kernel does not take the signature into the driver",
 }
 
 _SHOWN_COLUMNS = 100

@@ -22,10 +22,11 @@ from engine.language.diagnostics import (
     has_errors,
     nearest,
 )
+from engine.language.ends import End, both_ends
 from engine.language.form import SignatureForm, Then
 from engine.language.parser import parse_condition, parse_patterns
-from engine.language.payload import read_payload
-from engine.language.yaml_nodes import documents, plain_values, span_of
+from engine.language.payload import Payloads
+from engine.language.yaml_nodes import documents, key_span, node_at, plain_values, span_of
 
 # Of one file; what follows more mistakes is not read.
 MAX_MISTAKES = 100
@@ -36,16 +37,25 @@ class SignatureTest:
     """What a signature is tried on, and whether it must match; `span` is where that stands.
 
     Either one `payload`, or a flow: its `turns`, the client's first, then each side's in turn,
-    and of each the packets.
-    The tags are those that the first sender and the other side bear.
+    and of each the packets. `ends` are who sends the first payload and whom it is for; the tags
+    are those they bear.
     """
 
     payload: bytes
     must_match: bool
     span: Span = field(compare=False, repr=False)
+    ends: tuple[End, End]
     turns: tuple[tuple[bytes, ...], ...] = ()
     source_tags: frozenset[str] = frozenset()
     destination_tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A warning that a signature may give, by its code."""
+
+    code: str
+    span: Span = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ class Signature:
     tests: tuple[SignatureTest, ...]
     source: Source = field(compare=False, repr=False)
     span: Span = field(compare=False, repr=False)
+    allow: tuple[Allowance, ...] = ()
 
 
 def read(source: Source) -> tuple[list[Signature], list[Diagnostic]]:
@@ -135,6 +146,10 @@ class _Document:
             tests=tests,
             source=self._source,
             span=span_of(self._node("id")),
+            allow=tuple(
+                Allowance(code, span_of(self._node("allow", index)))
+                for index, code in enumerate(form.allow)
+            ),
         )
 
     def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
@@ -142,7 +157,7 @@ class _Document:
 
     def _check_together(self, form: SignatureForm, inspect: str) -> None:
         """Report keys that are right each by itself, and not beside each other."""
-        if (form.scope.transport, inspect) == ("udp", "stream"):
+        if form.scope.transport == "udp" and inspect in ("stream", "middle"):
             span = span_of(self._node("scope", "inspect"))
             self._report("S006", "udp has no streams", span, "use `inspect: packet`")
         if inspect == "flow" and form.patterns:
@@ -159,28 +174,10 @@ class _Document:
             self._report("S006", message, self._key_span("then", "ban"), hint)
 
     def _node(self, *path: str | int) -> yaml.Node:
-        """The node at a path of keys and indices, or the deepest that exists on the way."""
-        node = self._root
-        for step in path:
-            if isinstance(node, yaml.MappingNode):
-                below = [value for key, value in node.value if key.value == step]
-                if not below:
-                    return node
-                node = below[0]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-                node = node.value[step]
-        return node
+        return node_at(self._root, *path)
 
     def _key_span(self, *path: str | int) -> Span:
-        """Where the last key of a path is written."""
-        parent = self._node(*path[:-1])
-        if isinstance(parent, yaml.MappingNode):
-            for key, _ in parent.value:
-                if key.value == path[-1]:
-                    return span_of(key)
-            if parent.value:
-                return span_of(parent.value[0][0])
-        return span_of(parent)
+        return key_span(self._root, *path)
 
     def _report_problem(self, problem: Any) -> None:
         """Put one of pydantic's findings into our words."""
@@ -250,34 +247,41 @@ class _Document:
                 message = f"`tests`, number {index + 1}, has {wrong}"
                 self._report("S005", message, span_of(node), hint)
                 continue
+            texts = Payloads()
             if test.turns is None:
                 node = self._node("tests", index, "payload")
-                payloads = [self._payload(test.payload or "", node)]
+                payloads = [self._payload(texts, test.payload or "", node)]
             else:
                 payloads = [
-                    self._payload(text, self._node("tests", index, "turns", turn, packet))
+                    self._payload(texts, text, self._node("tests", index, "turns", turn, packet))
                     for turn, packets in enumerate(test.turns)
                     for packet, text in enumerate(packets)
                 ]
+            try:
+                ends = both_ends(test.src, test.dst)
+            except ValueError as error:
+                self._report("S006", str(error), span_of(self._node("tests", index, "dst")))
+                continue
             if None not in payloads:
                 sent = iter(payloads)
                 yield SignatureTest(
                     payload=payloads[0],
                     must_match=test.expect == "match",
                     span=span_of(node),
+                    ends=ends,
                     turns=tuple(tuple(islice(sent, len(turn))) for turn in test.turns or ()),
                     source_tags=frozenset(test.tagged.src),
                     destination_tags=frozenset(test.tagged.dst),
                 )
 
-    def _payload(self, text: str, node: yaml.Node) -> Any:
+    def _payload(self, texts: Payloads, text: str, node: yaml.Node) -> Any:
         """The bytes of a test's payload; None after a mistake."""
         quoted = 1 if isinstance(node, yaml.ScalarNode) and node.style else 0
         line, column = node.start_mark.line + 1, node.start_mark.column + 1 + quoted
         fragment = Fragment(self._source, text, line, column)
         # Only where YAML left the text as it is written are places in it places in the file.
         as_written = self._source.line(line)[column - 1 :].startswith(text)
-        return self._parsed(read_payload, fragment, None if as_written else span_of(node))
+        return self._parsed(texts.read, fragment, None if as_written else span_of(node))
 
     def _parsed(self, parse: Any, fragment: Fragment, place: Span | None = None) -> Any:
         """What `parse` makes of a text; None after a mistake, put at `place` if there is one."""

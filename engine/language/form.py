@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from engine.certainty import Certainty
 from engine.config import BanTarget
+from engine.language.ends import WrittenEnd, read_end
 
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _DURATION_TEXT = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
@@ -61,14 +62,18 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+_Port = Annotated[int, Field(ge=0, le=65535)]
+
+
 class Scope(_Form):
     """Which packets a signature looks at."""
 
     transport: Literal["tcp", "udp"]
-    inspect: Literal["stream", "packet", "flow"] | None = Field(
+    inspect: Literal["stream", "packet", "middle", "flow"] | None = Field(
         None,
         description="stream: the reassembled start of each TCP direction (tcp's default); "
-        "packet: each payload by itself (udp's); flow: the turns of both sides",
+        "packet: each payload by itself (udp's); middle: the same of a TCP connection whose "
+        "beginning was not seen, at first; flow: the turns of both sides",
     )
 
 
@@ -119,10 +124,17 @@ class Then(_Form):
 
 
 class TaggedForm(_Form):
-    """Tags that a test begins with: of who sends the first payload, and of the other."""
+    """Tags that the ends of a test bear to begin with."""
 
     src: list[str] = []
     dst: list[str] = []
+
+
+EndOfTest = Annotated[
+    WrittenEnd,
+    BeforeValidator(read_end, json_schema_input_type=str | _Port),
+]
+_END = "an address and a port, or one of them, as in 10.0.0.1:6881, [2001:db8::1]:443, 53"
 
 
 def _packets(value: object) -> object:
@@ -152,8 +164,22 @@ class TestForm(_Form):
         description="payloads of a flow, the client's first, then each side's in turn; "
         "a list where a turn has several packets",
     )
+    src: EndOfTest = Field(
+        default_factory=WrittenEnd, description=f"who sends the first payload: {_END}"
+    )
+    dst: EndOfTest = Field(default_factory=WrittenEnd, description=f"the other end: {_END}")
     tagged: TaggedForm = Field(default_factory=TaggedForm)
     note: str = ""
+
+
+# The warnings that are about one signature.
+ALLOWABLE = ("S101", "S102")
+
+
+def _allowable(code: str) -> str:
+    if code not in ALLOWABLE:
+        raise ValueError(f"what can be allowed are the warnings {' and '.join(ALLOWABLE)}")
+    return code
 
 
 class SignatureForm(_Form):
@@ -183,6 +209,9 @@ class SignatureForm(_Form):
     prefilter: Literal["none"] | None = Field(
         None, description="none: run on every packet, because no bytes can be matched first"
     )
+    allow: list[
+        Annotated[str, AfterValidator(_allowable), Field(json_schema_extra={"enum": [*ALLOWABLE]})]
+    ] = Field([], description="warnings of `check` that are meant to be: S102")
     then: Then
     tests: list[TestForm] = Field(
         description="payloads that must match, and look-alikes that must not: one of each at least"

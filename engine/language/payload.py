@@ -2,60 +2,95 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable
+import re
+from typing import Literal
 
 from engine.language import syntax
-from engine.language.checker import constant
 from engine.language.diagnostics import Diagnostic, Fragment, MistakeError, Span, nearest
 from engine.language.parser import parse_payload
+from engine.language.values import constant
 
 MAX_PAYLOAD_B = 65535
 
-
-def _random(length: int) -> bytes:
-    # Seeded: a test gives the same answer every time it runs.
-    return random.Random(length).randbytes(length)
-
-
-_FUNCTIONS: dict[str, Callable[[int], bytes]] = {
-    "zeros": bytes,
-    "random": _random,
-    "u8": lambda value: value.to_bytes(1, "big"),
-    "u16": lambda value: value.to_bytes(2, "big"),
-    "u32": lambda value: value.to_bytes(4, "big"),
-    "u64": lambda value: value.to_bytes(8, "big"),
-}
+_TOO_LONG = f"a payload ends at {MAX_PAYLOAD_B} bytes"
+_INTEGER = re.compile(r"u(8|16|32|64)(le)?")
+_NAMES = ["zeros", "random", "repeat", "u8", "u16", "u32", "u64", "u16le", "u32le", "u64le"]
 
 
-def read_payload(fragment: Fragment) -> bytes:
-    """The bytes a payload text stands for, at most 65535. Raises MistakeError."""
+class Payloads:
+    """Reads the payloads of one test.
 
-    def mistake(code: str, message: str, span: Span, hint: str = "") -> MistakeError:
-        return MistakeError(Diagnostic(code, message, fragment.source, span, hint))
+    `random(n)` gives other bytes at each of its uses in them, and `random(n, k)` the same for
+    the same n and k: a transaction id that comes back. All are the same whenever a test runs.
+    """
 
-    out = bytearray()
-    for part in parse_payload(fragment):
-        match part:
-            case syntax.TextBody(value=text):
-                out += text
-            case syntax.HexBody(items=items):
-                for item in items:
-                    if not isinstance(item, syntax.HexByte) or item.mask != 0xFF:
-                        raise mistake("S010", "a payload has no wildcards", item.span)
-                    out.append(item.value)
-            case syntax.Term(name=name, arguments=arguments):
-                if name not in _FUNCTIONS:
-                    hint = nearest(name, _FUNCTIONS) if arguments else "a text stands in quotes"
-                    raise mistake("S012", f"unknown function `{name}`", part.span, hint)
-                if len(arguments) != 1 or (value := constant(arguments[0])) is None:
-                    raise mistake("S014", f"`{name}` takes one number", part.span)
-                if not 0 <= value <= MAX_PAYLOAD_B and name in ("zeros", "random"):
-                    raise mistake("S016", f"at most {MAX_PAYLOAD_B} bytes", part.span)
-                try:
-                    out += _FUNCTIONS[name](value)
-                except OverflowError:
-                    raise mistake("S016", f"{value} does not fit `{name}`", part.span) from None
-        if len(out) > MAX_PAYLOAD_B:
-            raise mistake("S016", f"a payload ends at {MAX_PAYLOAD_B} bytes", part.span)
-    return bytes(out)
+    def __init__(self) -> None:
+        self._uses = itertools.count()
+
+    def read(self, fragment: Fragment) -> bytes:
+        """The bytes a payload text stands for, at most 65535. Raises MistakeError."""
+        return self._joined(parse_payload(fragment), fragment)
+
+    def _joined(self, parts: tuple[syntax.PayloadPart, ...], fragment: Fragment) -> bytes:
+        out = bytearray()
+        for part in parts:
+            match part:
+                case syntax.TextBody(value=text):
+                    out += text
+                case syntax.HexBody(items=items):
+                    out += _hex(items, fragment)
+                case syntax.Repeat(times=times, parts=inner):
+                    count = constant(times)
+                    if count is None:
+                        message = "`repeat` takes a number and what to repeat"
+                        raise _mistake(fragment, "S014", message, part.span)
+                    repeated = self._joined(inner, fragment)
+                    # Nothing is repeated often either: it may hold more of its kind.
+                    if not 0 <= count * max(1, len(repeated)) <= MAX_PAYLOAD_B:
+                        raise _mistake(fragment, "S016", _TOO_LONG, part.span)
+                    out += repeated * count
+                case syntax.Term():
+                    out += self._call(part, fragment)
+            if len(out) > MAX_PAYLOAD_B:
+                raise _mistake(fragment, "S016", _TOO_LONG, part.span)
+        return bytes(out)
+
+    def _call(self, call: syntax.Term, fragment: Fragment) -> bytes:
+        name, arguments = call.name, [constant(argument) for argument in call.arguments]
+        numbers = [argument for argument in arguments if argument is not None]
+        if name not in _NAMES:
+            hint = nearest(name, _NAMES) if arguments else "a text stands in quotes"
+            raise _mistake(fragment, "S012", f"unknown function `{name}`", call.span, hint)
+        most, takes = (2, "one number or two") if name == "random" else (1, "one number")
+        if len(numbers) < len(arguments) or not 1 <= len(numbers) <= most:
+            raise _mistake(fragment, "S014", f"`{name}` takes {takes}", call.span)
+        value = numbers[0]
+        if integer := _INTEGER.fullmatch(name):
+            order: Literal["little", "big"] = "little" if integer[2] else "big"
+            try:
+                return value.to_bytes(int(integer[1]) // 8, order)
+            except OverflowError:
+                message = f"{value} does not fit `{name}`"
+                raise _mistake(fragment, "S016", message, call.span) from None
+        if not 0 <= value <= MAX_PAYLOAD_B:
+            raise _mistake(fragment, "S016", f"at most {MAX_PAYLOAD_B} bytes", call.span)
+        return bytes(value) if name == "zeros" else self._random(*numbers)
+
+    def _random(self, length: int, number: int | None = None) -> bytes:
+        which = f"use {next(self._uses)}" if number is None else f"number {number}"
+        return random.Random(f"{length} bytes, {which}").randbytes(length)
+
+
+def _hex(items: tuple[syntax.HexItem, ...], fragment: Fragment) -> bytes:
+    for item in items:
+        if not isinstance(item, syntax.HexByte) or item.mask != 0xFF:
+            raise _mistake(fragment, "S010", "a payload has no wildcards", item.span)
+    return bytes(item.value for item in items if isinstance(item, syntax.HexByte))
+
+
+def _mistake(
+    fragment: Fragment, code: str, message: str, span: Span, hint: str = ""
+) -> MistakeError:
+    return MistakeError(Diagnostic(code, message, fragment.source, span, hint))

@@ -23,12 +23,19 @@ def print_patterns(patterns: Iterable[syntax.Pattern]) -> str:
     return "".join(f"{p.name} = {_body(p.body)}{' nocase' if p.nocase else ''}\n" for p in patterns)
 
 
-def print_payload(parts: Iterable[syntax.Node]) -> str:
+def print_payload(parts: Iterable[syntax.PayloadPart]) -> str:
     """The `payload` text of a test, from what `parse_payload` gives."""
-    return " ".join(
-        _body(part) if isinstance(part, syntax.TextBody | syntax.HexBody) else print_condition(part)  # type: ignore[arg-type]
-        for part in parts
-    )
+    return " ".join(map(_part, parts))
+
+
+def _part(part: syntax.PayloadPart) -> str:
+    match part:
+        case syntax.Repeat(times=times, parts=parts):
+            return f"repeat({_within(times, _SUM)}, {print_payload(parts)})"
+        case syntax.Term():
+            return _term(part)
+        case _:
+            return _body(part)
 
 
 def print_condition(condition: syntax.Expression) -> str:
@@ -85,6 +92,9 @@ def _printed(node: syntax.Expression) -> tuple[str, int]:
             return " and ".join(_within(operand, _NOT) for operand in operands), _AND
         case syntax.Not(operand=operand):
             return f"not {_within(operand, _NOT)}", _NOT
+        case syntax.Matches(text=text, regex=regex, nocase=nocase):
+            sign = "imatches" if nocase else "matches"
+            return f"{_within(text, _SUM)} {sign} {_body(regex)}", _RELATION
         case (
             syntax.Comparison(operator=sign, left=left, right=right)
             | syntax.TextComparison(operator=sign, left=left, right=right)
@@ -112,6 +122,8 @@ def _printed(node: syntax.Expression) -> tuple[str, int]:
             return _quoted(value), _ATOM
         case syntax.Count(pattern=name, place=place):
             return f"count({name}{_place(place)})", _ATOM
+        case syntax.Known(operand=operand):
+            return f"known({print_condition(operand)})", _ATOM
         case syntax.Term():
             return _term(node), _ATOM
 
@@ -136,13 +148,19 @@ def _container(
         case syntax.Range():
             return _range(container)
         case syntax.Choice(items=items):
-            return "[" + ", ".join(_within(item, _SUM) for item in items) + "]"
+            return "[" + ", ".join(map(_item, items)) + "]"
         case syntax.Network(value=network):
             return str(network)
         case syntax.ListReference(name=name):
             return f"@{name}"
         case syntax.Term():
             return _term(container)
+
+
+def _item(item: syntax.Expression | syntax.Range | syntax.Network) -> str:
+    if isinstance(item, syntax.Range | syntax.Network):
+        return _container(item)
+    return _within(item, _SUM)
 
 
 def _place(place: syntax.Expression | syntax.Range | None) -> str:

@@ -12,6 +12,8 @@ import math
 import re
 import warnings
 
+from engine.language import syntax
+
 # Streams are inspected up to 2048 bytes and datagrams seldom carry more than 1500, so longer
 # repeats mean nothing. Within this, Hyperscan takes at most seconds and tens of megabytes.
 MAX_POSITIONS = 4096
@@ -50,10 +52,10 @@ class RegexError(Exception):
         self.too_large = too_large
 
 
-def check_regex(expression: str) -> None:
+def check_regex(expression: str) -> int:
     """Refuse what is unbalanced, or unrolls to more than MAX_POSITIONS bytes. Raises RegexError.
 
-    The length is that of the expression with every repeat written out: `(ab{3}){2}` has 8.
+    Gives the length of the expression with every repeat written out: `(ab{3}){2}` has 8.
     """
     # For each open group: where it opens, and the length before it.
     open_groups: list[tuple[int, int]] = []
@@ -85,6 +87,27 @@ def check_regex(expression: str) -> None:
             )
     if open_groups:
         raise RegexError("this `(` is not closed", open_groups[-1][0])
+    return total
+
+
+def written_out(body: syntax.HexBody | syntax.RegexBody) -> int:
+    """The length of a pattern in bytes with every repeat written out and every choice taken."""
+    if isinstance(body, syntax.RegexBody):
+        return check_regex(body.expression)
+    return _hex_length(body.items)
+
+
+def _hex_length(items: tuple[syntax.HexItem, ...]) -> int:
+    total = 0
+    for item in items:
+        match item:
+            case syntax.HexByte():
+                total += 1
+            case syntax.HexJump(high=high):
+                total += high
+            case syntax.HexChoice(options=options):
+                total += sum(map(_hex_length, options))
+    return total
 
 
 def looks_behind(expression: str) -> bool:

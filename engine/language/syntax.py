@@ -145,11 +145,27 @@ class TextComparison(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Matches(Node):
+    """`a matches /.../`, `a imatches /.../`: whether a regular expression matches in a text."""
+
+    text: Expression
+    regex: RegexBody
+    nocase: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Count(Node):
     """`count($a)`, `count($a in 0..64)`: at how many offsets the pattern begins."""
 
     pattern: str
     place: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Node):
+    """`known(x)`: whether x has a value."""
+
+    operand: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +178,19 @@ class Range(Node):
 
 @dataclass(frozen=True, slots=True)
 class Choice(Node):
-    """`[6881, 6889]`."""
+    """`[80, 6881..6890]`, `["ping", "get"]`, `[10.0.0.0/8, ::1]`."""
 
-    items: tuple[Expression, ...]
+    items: tuple[Expression | Range | Network, ...]
+
+    @property
+    def constants(self) -> tuple[Expression, ...]:
+        """The items to be equal to."""
+        return tuple(i for i in self.items if not isinstance(i, Range | Network))
+
+    @property
+    def stretches(self) -> tuple[Range | Network, ...]:
+        """The items to be within."""
+        return tuple(i for i in self.items if isinstance(i, Range | Network))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,19 +256,20 @@ class Or(Node):
     operands: tuple[Expression, ...]
 
 
-Expression = (
-    Number
-    | Text
-    | Term
-    | Count
-    | Unary
-    | Arithmetic
-    | Comparison
-    | TextComparison
-    | Member
-    | Match
-    | Of
-    | Not
-    | And
-    | Or
-)
+# What is true or false; fields can be, too.
+Condition = Comparison | TextComparison | Matches | Member | Known | Match | Of | Not | And | Or
+Expression = Number | Text | Term | Count | Unary | Arithmetic | Condition
+
+
+# --- payloads of tests -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat(Node):
+    """`repeat(3, "ab" u8(1))`: parts of a payload, so many times."""
+
+    times: Expression
+    parts: tuple[PayloadPart, ...]
+
+
+PayloadPart = TextBody | HexBody | Term | Repeat

@@ -17,7 +17,7 @@ import yaml
 
 from engine.language import syntax
 from engine.language.diagnostics import Diagnostic, MistakeError, Source, Span
-from engine.language.vocabulary import Type, Vocabulary
+from engine.language.vocabulary import KEYWORDS, Type, Vocabulary
 from engine.language.yaml_nodes import documents, plain_values, span_of
 
 MAX_ITEMS = 256
@@ -55,7 +55,7 @@ def read_variables(
     def report(code: str, message: str, node: yaml.Node, hint: str = "") -> None:
         diagnostics.append(Diagnostic(code, message, source, span_of(node), hint))
 
-    reserved = {name.split(".")[0] for name in taken} | _KEYWORDS
+    reserved = {name.split(".")[0] for name in taken} | KEYWORDS
     for root in nodes:
         values = plain_values(source, root, diagnostics)
         if not isinstance(root, yaml.MappingNode) or len(nodes) > 1:
@@ -79,9 +79,6 @@ def read_variables(
                 value = tuple(value) if isinstance(value, list) else value
                 variables[name] = Variable(name, value, source, span_of(key))
     return variables, diagnostics
-
-
-_KEYWORDS = {"and", "or", "not", "in", "at", "of", "any", "all", "them", "nocase", "count"}
 
 
 def _problem(value: Any) -> str | None:

@@ -21,8 +21,13 @@ class Type(StrEnum):
     ADDRESS = "an address"
 
 
+# The words of the language: nothing else can have such a name.
+KEYWORDS = frozenset(
+    ["and", "or", "not", "in", "at", "of", "any", "all", "them", "nocase", "count", "known"]
+)
+
 # What a signature can look at (`scope.inspect`).
-EVERY_INSPECT = frozenset({"stream", "packet", "flow"})
+EVERY_INSPECT = frozenset({"stream", "packet", "middle", "flow"})
 _ONE_BUFFER = EVERY_INSPECT - {"flow"}
 
 Parameters = tuple[tuple[str, Type], ...]

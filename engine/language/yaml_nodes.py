@@ -53,6 +53,8 @@ def documents(source: Source) -> tuple[list[yaml.Node], list[Diagnostic]]:
             hint = "indent with spaces"
         elif mark and error.context_mark and error.context_mark.line != mark.line:
             hint = f"it began in line {error.context_mark.line + 1}"
+        elif mark and source.line(mark.line + 1)[mark.column : mark.column + 1] == ":":
+            hint = "put what begins with a colon in quotes"
         return [], [refuse("S001", problem, mark, hint)]
     except yaml.YAMLError:
         # Only characters are refused without a place.
@@ -73,6 +75,32 @@ def span_of(node: yaml.Node) -> Span:
     if end.line != start.line:
         return Span(start.line + 1, start.column + 1, start.line + 1, start.column + 2)
     return Span(start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+
+
+def node_at(root: yaml.Node, *path: str | int) -> yaml.Node:
+    """The node at a path of keys and indices, or the deepest that exists on the way."""
+    node = root
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            below = [value for key, value in node.value if key.value == step]
+            if not below:
+                return node
+            node = below[0]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+    return node
+
+
+def key_span(root: yaml.Node, *path: str | int) -> Span:
+    """Where the last key of a path is written, or the first beside it."""
+    parent = node_at(root, *path[:-1])
+    if isinstance(parent, yaml.MappingNode):
+        for key, _ in parent.value:
+            if key.value == path[-1]:
+                return span_of(key)
+        if parent.value:
+            return span_of(parent.value[0][0])
+    return span_of(parent)
 
 
 def plain_values(source: Source, root: yaml.Node, diagnostics: list[Diagnostic]) -> Any:

@@ -32,6 +32,7 @@ from engine.enforce.target import target_text
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
 from engine.inspect.inspector import Detection
+from engine.inspect.judgement import tagged_hosts
 from engine.service.ban_requests import BanRequests
 from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer, Deferred
@@ -118,7 +119,9 @@ class Daemon:
         for match in self._xdp.matches():
             then, packet = match.signature.then, match.packet
             if then.tag is not None:
-                self._workers.tag(then.tag, packet)
+                expires_s = time.monotonic() + then.tag.lasts_s
+                for host in tagged_hosts(then.tag, packet):
+                    self._workers.tag(host, then.tag.name, expires_s)
             detection = Detection(
                 match.signature.id,
                 match.signature.rev,
@@ -165,7 +168,11 @@ class Daemon:
     def _make_workers(self) -> Workers:
         settings = self._settings
         start = Start(
-            settings.queue_num, settings.monitor_only, settings.fail_open, settings.log_level
+            settings.queue_num,
+            settings.workers > 1,
+            settings.monitor_only,
+            settings.fail_open,
+            settings.log_level,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(
@@ -201,6 +208,8 @@ class Daemon:
             settings.chain,
             queues=settings.workers,
             fail_open=settings.fail_open,
+            tunnels=settings.tunnels,
+            defragment=settings.defragment,
         )
         if settings.manage_rules:
             held.enter_context(redirect)

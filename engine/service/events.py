@@ -57,11 +57,12 @@ class Events:
         only_tagged = detection.action == "tag"
         _log.log(
             logging.DEBUG if only_tagged else logging.INFO,
-            "%s: %s %s -> %s, %s: %s",
+            "%s: %s %s -> %s%s, %s: %s",
             detection.signature,
             detection.transport,
             detection.source,
             detection.destination,
+            " inside a tunnel" if detection.tunnelled else "",
             where,
             consequence,
         )
@@ -85,6 +86,7 @@ class Events:
                 "destination": str(detection.destination),
                 "flow_packet": detection.flow_packet,
                 "payload_packet": detection.payload_packet,
+                "tunnelled": detection.tunnelled,
                 "in_driver": detection.in_driver,
                 "monitor_only": self._monitor_only,
                 "banned": list(addresses),

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.inspect.inspector import Detection
-from engine.inspect.packet import Packet
-from engine.language.form import Tag
 
 # --- to a worker
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message: which queue to take packets from, and whether to drop any."""
+    """The first message: which queue to take packets from, and whether to drop any.
+
+    `of_several`: other workers want to know of tags.
+    """
 
     queue_num: int
+    of_several: bool
     monitor_only: bool
     fail_open: bool
     log_level: str
@@ -42,16 +44,20 @@ class Allow:
 
 
 @dataclass(frozen=True, slots=True)
-class Tagging:
-    """A signature has matched in the driver, and sets this tag on hosts of the packet."""
+class Ask:
+    """Say `Dropped`, and then `Counters`."""
 
-    tag: Tag
-    packet: Packet
+
+# --- from a worker, and to the others
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Say `Dropped`, and then `Counters`."""
+class Tagged:
+    """A signature has put a tag on a host, until a time (CLOCK_MONOTONIC, s)."""
+
+    host: bytes
+    name: str
+    expires_s: float
 
 
 # --- from a worker

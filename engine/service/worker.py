@@ -35,7 +35,7 @@ from engine.service.messages import (
     Load,
     Loaded,
     Start,
-    Tagging,
+    Tagged,
 )
 from engine.sources.nfqueue import PacketQueue
 
@@ -53,6 +53,8 @@ class Worker:
         """Bind the queue. Raises UnavailableError."""
         self._channel = channel
         self._inspector = Inspector(ruleset)
+        if start.of_several:
+            self._inspector.tags.tell = self._tell_tag
         self._enforces = not start.monitor_only
         self._bans = BannedAddresses()
         self._one_way = OneWayFlows()
@@ -108,6 +110,10 @@ class Worker:
                 self._unreported += len(self._untold.popleft().detections)
             self._untold.append(detected)
 
+    def _tell_tag(self, host: bytes, name: str, expires_s: float) -> None:
+        # One that gets lost is told again with the next packet that renews it.
+        self._channel.send(Tagged(host, name, expires_s))
+
     def _tell(self) -> None:
         while self._untold and self._channel.send(self._untold[0]):
             self._untold.popleft()
@@ -137,8 +143,8 @@ class Worker:
                 assert file is not None
                 with file:
                     self._bans.allow_only(pickle.load(file))
-            case Tagging(tag, packet):
-                self._inspector.tag(tag, packet, time.monotonic())
+            case Tagged(host, name, expires_s):
+                self._inspector.tags.learn(host, name, expires_s)
             case Ask():
                 self._tell()
                 self._tell_dropped()

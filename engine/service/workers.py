@@ -13,8 +13,6 @@ from subprocess import Popen, TimeoutExpired
 from engine.config import Network
 from engine.errors import UnavailableError
 from engine.inspect.inspector import Detection
-from engine.inspect.packet import Packet
-from engine.language.form import Tag
 from engine.service.builder import Built
 from engine.service.channel import start_process
 from engine.service.messages import (
@@ -28,7 +26,7 @@ from engine.service.messages import (
     Load,
     Loaded,
     Start,
-    Tagging,
+    Tagged,
 )
 
 # From its start until a worker inspects; it imports and loads, and machines may be busy.
@@ -186,10 +184,10 @@ class Workers:
             worker.knows_allowed = False
             worker.tell(self._allowed)
 
-    def tag(self, tag: Tag, packet: Packet) -> None:
-        """Tell all of a tag that a match in the driver sets."""
+    def tag(self, host: bytes, name: str, expires_s: float) -> None:
+        """Tell all of a tag that a match in the driver has set."""
         for worker in self._workers.values():
-            worker.channel.send(Tagging(tag, packet))
+            worker.channel.send(Tagged(host, name, expires_s))
 
     def counters(self) -> tuple[Counters, list[WorkerCounters]]:
         """Of all together, those that have died included; and of each that works now.
@@ -245,6 +243,10 @@ class Workers:
                 self._detected(detections)
             case Dropped(by_target):
                 self._dropped(by_target)
+            case Tagged():
+                for other in self._workers.values():
+                    if other is not worker:
+                        other.channel.send(message)
             case Counters():
                 worker.counters = message
             case Failed(reason):

@@ -13,13 +13,14 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from engine.compiler.explain import Evaluation, Explainer
+from engine.compiler.evaluation import Evaluation
+from engine.compiler.explain import Explainer
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
 from engine.language import syntax
-from engine.language.checker import constant
 from engine.language.diagnostics import nearest
 from engine.language.document import Signature
+from engine.language.values import constant
 from engine.signatures import load
 from engine.sigtest.explanation import (
     CaptureExplanation,
@@ -230,7 +231,7 @@ def _tells(node: syntax.Expression, written: str) -> bool:
     """Whether the value of a part is news; literals show themselves, variables do not."""
     if isinstance(node, syntax.Text | syntax.Number):
         return written[:1].isalpha() or written[:1] == "_"
-    return not isinstance(node, syntax.Member) and constant(node) is None
+    return not isinstance(node, syntax.Member | syntax.Known) and constant(node) is None
 
 
 def shown(value: Any, *, hexadecimal: bool = False) -> str:

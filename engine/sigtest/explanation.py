@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-from engine.compiler.explain import Evaluation, Explainer
+from engine.compiler.evaluation import Evaluation
+from engine.compiler.explain import Explainer
 from engine.compiler.ruleset import Bank, Rule, RuleSet
 from engine.errors import InputError
 from engine.fields import Context

@@ -13,6 +13,8 @@ payloads = st.one_of(
         [
             b"d1:y1:qe",
             b"d1:y1:Ae",
+            b"d1:y3:aBbe",
+            b"d1:y0:e",
             b"\x01\x00" + bytes(14) + b"\x00A\x00\x01",
             b"\x41\x01" + bytes(18) + b"\x00\x02AB",
         ]
@@ -80,7 +82,18 @@ comparisons = st.one_of(
     ),
     st.builds('bencode.y {} "{}"'.format, st.sampled_from(["==", "!="]), st.sampled_from("qA")),
     st.just('bencode.y in ["q", "r"]'),
+    st.builds("{} in [{}, {}..{}]".format, st.one_of(_reads, numbers), small, offsets, small),
+    st.builds("{} not in [{}, {}]".format, numbers, _bounds, small),
+    st.builds("{} in [{}, {}]".format, _counts, small, _bounds),
     st.just("src.ip in 10.0.0.0/8"),
+    st.sampled_from(["src.ip in [10.0.0.0/8, ::1]", "src.ip not in [10.0.0.0/9]"]),
+    st.builds("known({})".format, st.one_of(_reads, numbers, st.just("bencode.y"))),
+    st.builds("known({})".format, st.one_of(_counts, _decimals)),
+    st.builds(
+        "bencode.y {} /{}/".format,
+        st.sampled_from(["matches", "imatches"]),
+        st.sampled_from(["q", "A", "^a", "b$", "[qr]", "^.{3}", "a.?b", "(?:q|Bb)$"]),
+    ),
     st.builds(
         'bencode.y {} "{}"'.format,
         st.sampled_from(_text_signs),

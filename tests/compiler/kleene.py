@@ -60,19 +60,17 @@ def truth(
         case syntax.TextComparison(operator=sign, left=left, right=right):
             texts = worth(left), worth(right)
             return None if None in texts else _compare_texts(sign, *texts)
-        case syntax.Member(operand=operand, container=syntax.Range(low=low, high=high)):
-            found = worth(operand)
-            return _all(
-                [
-                    _compare(">=", found, worth(low)),
-                    _compare("<", found, worth(high)),
-                ]
-            )
+        case syntax.Matches(text=text, regex=regex, nocase=nocase):
+            found = worth(text)
+            flags = re.DOTALL | (re.IGNORECASE if nocase else 0)
+            expression = regex.expression.encode()
+            return None if found is None else re.search(expression, found, flags) is not None
+        case syntax.Known(operand=operand):
+            return worth(operand) is not None
         case syntax.Member(operand=operand, container=syntax.Choice(items=items)):
-            found = worth(operand)
-            return None if found is None else found in [worth(item) for item in items]
-        case syntax.Member(operand=operand, container=syntax.Network(value=network)):
-            return worth(operand) in network
+            return _any([_is_in(worth(operand), item, worth) for item in items])
+        case syntax.Member(operand=operand, container=container):
+            return _is_in(worth(operand), container, worth)
         case syntax.Match(pattern=name, place=place):
             bounds = _bounds(place, worth)
             pattern = next(p for p in patterns if p.name == name)
@@ -85,6 +83,16 @@ def truth(
             count = sum(bool(_starts(p, bounds, context.payload)) for p in chosen)
             return count >= {"any": 1, "all": len(chosen)}.get(str(quantity), quantity)  # type: ignore[operator]
     raise AssertionError(condition)
+
+
+def _is_in(found: Any, item: syntax.Node, worth: Callable[[Any], Any]) -> Truth:
+    match item:
+        case syntax.Range(low=low, high=high):
+            return _all([_compare(">=", found, worth(low)), _compare("<", found, worth(high))])
+        case syntax.Network(value=network):
+            return None if found is None else found in network
+        case _:
+            return _compare("==", found, worth(item))
 
 
 def _all(truths: Iterable[Truth]) -> Truth:
@@ -177,9 +185,9 @@ def _read(name: str, arguments: Sequence[Any], context: Context) -> Any:
             return context.destination_port
         case "src.ip":
             return ipaddress.ip_address(context.source)
-        case "bencode.y":
+        case "bencode.y" | "bencode.q":
             dictionary = parse(payload)
-            return dictionary and dictionary.text(b"y")
+            return dictionary and dictionary.text(name[-1:].encode())
         case "utp.seq_nr" | "utp.extensions_end":
             header = parse_header(payload)
             return header and getattr(header, name.split(".")[1])

@@ -33,6 +33,8 @@ $regex = /a+/
         ("u8(0) & 0x0f == 1 and u16le(4) in [1, 2] and not size in 20..30", "whole", ()),
         ("size == u16(2) + 4 and size - 8 > u8(3) and u64(8) == 0xffffffffffffffff", "whole", ()),
         ("dst.port == 53 or src.port != 53", "whole", ()),
+        ("dst.port in [53, 80..90] and not known(u32(100))", "whole", ()),
+        ("known(bencode.y)", "none", ("bencode.y",)),
         ("$text at 2046", "none", ("$text beyond byte 2048",)),
         ("u32(2045) == 1", "none", ("u32 beyond byte 2048",)),
         ("$text", "none", ("$text anywhere",)),
@@ -82,6 +84,7 @@ def test_what_a_condition_needs_says_where_it_runs(
         ({"then": {"action": "block", "ban": {"of": "both"}}}, "ban: {of: both}"),
         ({"enabled": False}, "enabled: false"),
         ({"inspect": "flow"}, "inspect: flow"),
+        ({"transport": "tcp", "inspect": "middle"}, "inspect: middle"),
     ],
 )
 def test_what_takes_more_than_one_packet_stays_with_the_queue(

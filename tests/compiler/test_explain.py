@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from engine.compiler.explain import Evaluation, Explainer
+from engine.compiler.evaluation import Evaluation
+from engine.compiler.explain import Explainer
 from engine.fields import VOCABULARY, Context
 from engine.fields.views import VIEWS
 from engine.language import syntax

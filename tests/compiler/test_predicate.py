@@ -10,6 +10,7 @@ from engine.compiler.expression import placed
 from engine.compiler.normal import normalise
 from engine.compiler.predicate import compile_predicate, placed_patterns
 from engine.compiler.ruleset import RuleSet
+from engine.compiler.search import find_searches
 from engine.compiler.trigger import find_trigger
 from engine.fields import Context
 from engine.language.diagnostics import SignatureError, has_errors
@@ -91,6 +92,22 @@ def test_a_trigger_hides_no_true_condition(when: str, named: str, payload: bytes
         ("not any of ($a, $b)", b"B", True),
         ("2 of them", b"AA", False),
         ("all of them in 0..2", b"xAb", False),
+        ("known(u8(9))", b"A", False),
+        ("not known(u8(9))", b"A", True),
+        ("known(u8(0))", b"A", True),
+        ("known(u8(u8(0)))", b"\x01\x02", True),
+        ("known(u8(u8(0)))", b"\x02\x02", False),
+        ("not known(7 / u8(0))", b"\0", True),
+        ("known(bencode.y) and not known(bencode.q)", b"d1:y1:qe", True),
+        ("not (known(bencode.y) or u8(9) == 0)", b"x", False),
+        ("bencode.y matches /^q$/", b"d1:y1:qe", True),
+        ("bencode.y matches /^Q$/ or not bencode.y imatches /^Q$/", b"d1:y1:qe", False),
+        ("not bencode.y matches /q/", b"x", False),
+        ("bencode.y matches /q/", b"d1:y0:e", False),
+        ("u8(0) in [1, 3..5, 7] and u8(1) not in [1, 3..5, 7]", b"\x04\x04", False),
+        ("u8(0) in [1, 3..5, 7] and u8(1) not in [1, 3..5, 7]", b"\x04\x05", True),
+        ("u8(9) not in [1, 3..5]", b"A", False),
+        ("src.ip in [192.168.0.0/16, 10.0.0.0/8] and src.ip not in [::1, ::2]", b"", True),
     ],
 )
 def test_meaning(when: str, payload: bytes, meant: bool) -> None:
@@ -107,11 +124,14 @@ def test_thousands_of_patterns_are_counted() -> None:
 
 
 def test_predicate_survives_pickling() -> None:
-    condition = written.normal("u8(0) in [1, 2] and src.ip in 10.0.0.0/8 and $a")
+    when = "u8(0) in [1, 2] and src.ip in 10.0.0.0/8 and $a or bencode.y imatches /^Q/"
+    condition = written.normal(when)
     patterns = written.patterns('$a = "A"')
     (expression,) = [placed(*p) for p in placed_patterns(condition, patterns)]
-    predicate = compile_predicate("x", condition, patterns, {expression: 7})
+    searches = find_searches(condition, patterns)
+    predicate = compile_predicate("x", condition, patterns, {expression: 7}, searches)
     restored = pickle.loads(pickle.dumps(predicate))
-    for payload, hits in ((b"\x01", [7]), (b"\x01", []), (b"\x03", [7])):
+    for payload, hits in ((b"\x01", [7]), (b"\x01", []), (b"\x03", [7]), (b"d1:y1:qe", [])):
         assert restored.when(context(payload), hits) == predicate.when(context(payload), hits)
     assert predicate.when(context(b"\x01"), [7])
+    assert predicate.when(context(b"d1:y1:qe"), [])

@@ -24,6 +24,10 @@ def text(value: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in value.encode())
 
 
+# What the payload must look like for the field to be known.
+IMPLIED = VOCABULARY["bencode.q"].implied
+assert IMPLIED is not None
+Q = IMPLIED.regex
 HELLO, HI, HEY = text("hello world"), text("hi"), text("hey")
 
 
@@ -37,6 +41,10 @@ HELLO, HI, HEY = text("hello world"), text("hi"), text("hey")
         ("$hi in 2..5", {r"^.{2,4}(?:\x68\x69)"}),
         ("$hi in 2..9", {HI}),
         ("$hi in 0..1", {rf"^(?:{HI})"}),
+        ("$hi at 513", {HI}),
+        ("$hi at 511", {rf"^.{{511}}(?:{HI})"}),
+        ("$hi in 510..512", {rf"^.{{510,511}}(?:{HI})"}),
+        ("$hi in 511..513", {HI}),
         ("any of them", {HELLO, HI, HEY}),
         ("all of them", {HELLO}),
         ("2 of them", {HELLO, HEY}),
@@ -63,6 +71,17 @@ HELLO, HI, HEY = text("hello world"), text("hi"), text("hey")
         ("u8(0) == u8(1)", None),
         ("u8(1501) == 1", None),
         ("not u8(0) in [1]", None),
+        ("u8(0) in [1, 4..6]", {r"^\x01", r"^[\x04-\x05]"}),
+        ("u8(0) in [1, 4..6] and u16(1) == 7", {r"^[\x01\x04-\x05]\x00\x07"}),
+        ("(u8(0) == 1 or u8(0) == 3) and u8(1) == 2", {r"^[\x01\x03]\x02"}),
+        ("(u8(0) == 1 and u8(2) == 5 or u8(0) == 3) and u16(4) == 2", {r"^[\x01\x03].{3}\x00\x02"}),
+        ("(u8(0) == 1 or $hello) and u8(1) == 2", {r"^.{1}\x02"}),
+        ("known(u8(5))", None),
+        ("known(utp.type)", {r"^[\x01\x11\x21\x31\x41].{19}"}),
+        ("known(length(bencode.q))", {Q}),
+        ("not known(utp.type)", None),
+        ("not known(utp.type) and $hi", {HI}),
+        ("bencode.q matches /^ping/", {Q}),
     ],
 )
 def test_trigger(when: str, found: set[str] | None) -> None:

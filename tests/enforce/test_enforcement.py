@@ -14,7 +14,7 @@ from engine.enforce.enforcement import Enforcement
 from engine.enforce.machine import Machine
 from engine.enforce.target import parse_target, target_text
 from engine.errors import InputError
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import Endpoint
 from tests.captures import udp
 

@@ -9,7 +9,7 @@ from engine.config import BanTarget, Settings
 from engine.enforce.machine import Machine
 from engine.enforce.policy import Policy, Sentence
 from engine.enforce.target import parse_target, target_text
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import Endpoint
 from engine.language.form import Ban
 
@@ -36,6 +36,10 @@ def banned(detection: Detection, **settings: object) -> list[str]:
 def test_only_block_bans(action: str) -> None:
     assert banned(BLOCK) == ["10.8.0.17"]
     assert banned(replace(BLOCK, action=action)) == []  # type: ignore[arg-type]
+
+
+def test_what_is_inside_a_tunnel_bans_nobody() -> None:
+    assert Policy().banned_by(replace(BLOCK, tunnelled=True)) == ()
 
 
 @pytest.mark.parametrize(

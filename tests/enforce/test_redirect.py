@@ -15,6 +15,7 @@ from tests.enforce.conftest import ROOT
 from tests.netns import Namespace
 
 COMMANDS = ("iptables", "ip6tables")
+PASSING = "-m addrtype ! --src-type LOCAL ! --dst-type LOCAL"
 WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all")
 COMMAND = pytest.mark.parametrize("command", COMMANDS)
 
@@ -25,11 +26,31 @@ def test_rules_are_shell_commands_for_both_ip_versions() -> None:
         for command in COMMANDS
         for line in (
             f"{command} -t mangle -N BTBLOCKER-3",
-            f"{command} -t mangle -A BTBLOCKER-3 -p tcp -j NFQUEUE --queue-num 3 --queue-bypass",
-            f"{command} -t mangle -A BTBLOCKER-3 -p udp -j NFQUEUE --queue-num 3 --queue-bypass",
+            f"{command} -t mangle -A BTBLOCKER-3 -m conntrack --ctstate UNTRACKED",
+            *(
+                f"{command} -t mangle -A BTBLOCKER-3 {packets} "
+                "-j NFQUEUE --queue-num 3 --queue-bypass"
+                for packets in (
+                    "-p tcp",
+                    "-p udp",
+                    f"-p 4 {PASSING}",
+                    f"-p 41 {PASSING}",
+                    f"-p 47 {PASSING}",
+                )
+            ),
             f"{command} -t mangle -A FORWARD -j BTBLOCKER-3",
         )
     ]
+
+
+def test_tunnels_and_fragments_can_be_left_alone() -> None:
+    rules = Redirect(3, ["FORWARD"], tunnels=False, defragment=False).rules()
+    assert rules == [
+        line
+        for line in Redirect(3, ["FORWARD"]).rules()
+        if "LOCAL" not in line and "conntrack" not in line
+    ]
+    assert len(rules) == 2 * 4
 
 
 @pytest.mark.parametrize("queue_num", [-1, 65_536])
@@ -87,6 +108,11 @@ def test_rules_are_there_while_open_and_nothing_else_changes(gate: Namespace, co
     act(gate, "Redirect(4).install()")
     added = [line for line in table(gate, command) if line not in before]
     assert sorted(added) == [
+        "-A BTBLOCKER-4 -m conntrack --ctstate UNTRACKED",
+        *(
+            f"-A BTBLOCKER-4 -p {name} {PASSING} -j NFQUEUE --queue-num 4 --queue-bypass"
+            for name in ("gre", "ipencap", "ipv6")
+        ),
         "-A BTBLOCKER-4 -p tcp -j NFQUEUE --queue-num 4 --queue-bypass",
         "-A BTBLOCKER-4 -p udp -j NFQUEUE --queue-num 4 --queue-bypass",
         "-A FORWARD -j BTBLOCKER-4",
@@ -154,7 +180,7 @@ def test_packets_pass_without_a_listener_and_after_the_operators_rules(
         receiver.settimeout(10)
         sender.sendto(b"hello", receiver.getsockname()[:2])
         assert receiver.recv(100) == b"hello"
-    queued = gate.run([command, "-t", "mangle", "-nvxL", "BTBLOCKER-6"]).stdout.splitlines()[3]
+    queued = gate.run([command, "-t", "mangle", "-nvxL", "BTBLOCKER-6"]).stdout.splitlines()[4]
     assert queued.split()[0] == "1"
     marked = gate.run([command, "-nvxL", "INPUT"]).stdout.splitlines()[2]
     assert marked.split()[0] == "1"

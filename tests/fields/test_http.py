@@ -28,6 +28,7 @@ def test_a_response() -> None:
     assert message is not None
     assert (message.status, message.method, message.target) == (404, None, None)
     assert message.headers == {b"server": b"x"}
+    assert message.complete
 
 
 @pytest.mark.parametrize("length", range(len(REQUEST)))
@@ -36,6 +37,7 @@ def test_cut_anywhere_it_tells_what_has_arrived(length: int) -> None:
     assert (message is not None) == (length >= REQUEST.index(b"\n") + 1)
     if message is not None:
         assert message.host in (None, b"tracker.example.org")
+        assert message.complete == (length >= REQUEST.index(b"\r\n\r\n") + 4)
         assert (b"user-agent" in message.headers) == (length >= REQUEST.index(b" \r\n\r\n") + 3)
 
 
@@ -76,6 +78,7 @@ def test_headers_are_bounded() -> None:
     message = parse_message(b"GET / HTTP/1.1\r\n" + many)
     assert message is not None
     assert len(message.headers) == MAX_HEADERS
+    assert not message.complete
 
 
 @given(st.binary(max_size=300))

@@ -31,6 +31,7 @@ def test_a_whole_hello() -> None:
     hello = parse_client_hello(HELLO)
     assert hello is not None
     assert (hello.version, hello.sni, hello.alpn) == (0x0303, b"tracker.example.org", b"h2")
+    assert hello.complete
 
 
 def test_without_extensions_of_interest() -> None:
@@ -50,6 +51,7 @@ def test_spread_over_records() -> None:
 def test_cut_anywhere_it_never_misreads(length: int) -> None:
     hello = parse_client_hello(HELLO[:length])
     assert hello is None or hello.sni in (None, b"tracker.example.org")
+    assert hello is None or not hello.complete
 
 
 @pytest.mark.parametrize(

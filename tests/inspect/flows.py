@@ -46,6 +46,11 @@ def segment(payload: bytes, sequence: int, key: bytes = THERE, flags: int = ACK)
     return Packet(TCP, key, payload, len(payload), sequence % SPACE, flags)
 
 
+def answer(sequence: int, acknowledgement: int, key: bytes = BACK) -> Packet:
+    """The SYN of who was asked."""
+    return segment(b"", sequence, key, SYN | ACK)._replace(acknowledgement=acknowledgement % SPACE)
+
+
 @dataclass
 class Connection:
     """A TCP connection through an inspector, whose SYNs have been seen."""
@@ -56,7 +61,7 @@ class Connection:
     def __post_init__(self) -> None:
         there, back = self.firsts
         self.inspector.judge(segment(b"", there - 1, THERE, SYN), 0)
-        self.inspector.judge(segment(b"", back - 1, BACK, SYN | ACK), 0)
+        self.inspector.judge(answer(back - 1, there), 0)
 
     def send(self, client: bool, offset: int, payload: bytes, now_s: float = 0) -> list[str]:
         """Ids of what is detected."""

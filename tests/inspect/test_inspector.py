@@ -33,9 +33,12 @@ def segment(
     sequence: int = 1,
     flags: int = ACK,
     ends: tuple[str, int, str, int] = (A, 1, B, 2),
+    acknowledgement: int = 1,
 ) -> bytes:
     source, sport, destination, dport = ends
-    header = struct.pack(">HHIIBBHHH", sport, dport, sequence, 1, 0x50, flags, 9, 0, 0)
+    header = struct.pack(
+        ">HHIIBBHHH", sport, dport, sequence, acknowledgement, 0x50, flags, 9, 0, 0
+    )
     return ip(source, destination, 6, header + payload)
 
 
@@ -144,10 +147,15 @@ def test_a_dropped_flow_stays_dropped_both_ways_and_is_told_once() -> None:
     assert dropped(inspector, segment(b"other", ends=(A, 3, B, 2))) == [False]
 
 
-def test_a_new_syn_begins_a_new_flow() -> None:
+def test_ports_that_are_used_again_begin_a_new_flow() -> None:
     inspector = Inspector(SHIPPED)
-    packets = [segment(HANDSHAKE), segment(b"", 500, SYN), segment(b"hello", 501)]
-    assert dropped(inspector, *packets) == [True, False, False]
+    packets = [
+        segment(HANDSHAKE),
+        segment(b"", 500, SYN),
+        segment(b"", 4, SYN | ACK, BACK, 501),
+        segment(b"hello", 501),
+    ]
+    assert dropped(inspector, *packets) == [True, False, False, False]
     (detection,) = inspector.inspect(segment(HANDSHAKE, 5, ACK, BACK), 0).detections
     assert (detection.flow_packet, detection.payload_packet) == (3, 2)
 

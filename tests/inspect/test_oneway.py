@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.inspect import oneway as module
-from engine.inspect.inspector import Detection
+from engine.inspect.judgement import Detection
 from engine.inspect.oneway import OneWayFlows
 from engine.inspect.packet import decode
 from tests.captures import tcp, udp

@@ -85,3 +85,17 @@ def test_many_hosts_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(inspector.tags) <= 50
         assert inspector.flows <= 80
     assert inspector.tags.has((1999).to_bytes(4, "big"), "peer", 0)
+
+
+def test_tags_are_told_but_not_with_every_packet() -> None:
+    told: list[tuple[bytes, str, float]] = []
+    said = tags.HostTags()
+    said.tell = lambda *tag: told.append(tag)
+    for now_s in range(60):
+        said.set(b"host", "seen", 600 + now_s)
+    assert 2 <= len(told) <= 4
+    assert told[0] == (b"host", "seen", 600)
+    others = tags.HostTags()
+    others.tell = lambda *tag: pytest.fail("what was told is not told on")
+    others.learn(*told[0])
+    assert others.has(b"host", "seen", 599)

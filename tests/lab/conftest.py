@@ -6,38 +6,77 @@ from collections.abc import Callable
 
 import pytest
 
-from tools.lab.cases import CASES
-from tools.lab.parallel import Job, run_jobs
-from tools.lab.trial import Outcome, Trial
+from tools.lab.cases import CASES, select_cases
+from tools.lab.parallel import Job, group_cases, run_jobs
+from tools.lab.trial import Outcome, Result, Trial
 
-AT_ONCE = 5
-OBSERVE_S = 30.0
+ROUTERS_AT_ONCE = 4
+CASES_TOGETHER = 6
+OBSERVE_S = 60.0
+# With ordinary traffic beside them: each transport, encrypted or not, and each discovery in UDP.
+BESIDE_ORDINARY = (
+    "libtorrent-tcp-dial6",
+    "libtorrent-mse-dial4",
+    "libtorrent-utp-mse-dial4",
+    "transmission-any-told4",
+    "qbittorrent-any-dht4-magnet",
+    "rtorrent-any-udp-tracker4",
+)
+
+
+class Trials:
+    """What the selected tests ask for, tried in groups; most of a trial is waiting."""
+
+    def __init__(self, wanted: set[tuple[str, bool]], *, ordinary: bool) -> None:
+        jobs = [
+            Job(Trial(group, blocked=blocked, observe_s=OBSERVE_S))
+            for blocked in (True, False)
+            for group in group_cases(
+                [case for name, case in CASES.items() if (name, blocked) in wanted], CASES_TOGETHER
+            )
+        ]
+        self._jobs = {
+            (case.name, job.trial.blocked): job for job in jobs for case in job.trial.cases
+        }
+        beside = tuple(select_cases(BESIDE_ORDINARY))
+        self._ordinary = Job(Trial(beside, blocked=True, observe_s=OBSERVE_S, ordinary=True))
+        run_jobs([*([self._ordinary] if ordinary else []), *jobs], at_once=ROUTERS_AT_ONCE)
+
+    def outcome(self, name: str, blocked: bool) -> Outcome:
+        """Of a case, without (False) or with (True) the blocker."""
+        outcome = self._jobs[name, blocked].outcome(CASES[name])
+        assert not outcome.error, outcome.error
+        return outcome
+
+    def ordinary(self) -> Result:
+        """Of the trial with ordinary traffic."""
+        assert self._ordinary.result is not None, self._ordinary.error
+        return self._ordinary.result
+
 
 TrialOutcome = Callable[[str, bool], Outcome]
 
 
 @pytest.fixture(scope="session")
-def trial_outcome(request: pytest.FixtureRequest) -> TrialOutcome:
-    """The outcome of a case, without (False) or with (True) the blocker.
-
-    Only what the selected tests ask for is tried; most of a trial is waiting.
-    """
+def trials(request: pytest.FixtureRequest) -> Trials:
+    asking = [
+        item
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "trials" in item.fixturenames
+    ]
     wanted = {
         (item.callspec.params["name"], item.callspec.params["blocked"])
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and "trial_outcome" in item.fixturenames
+        for item in asking
+        if hasattr(item, "callspec")
     }
-    jobs = {
-        (name, blocked): Job(Trial(CASES[name], blocked=blocked, observe_s=OBSERVE_S))
-        for name, blocked in sorted(wanted)
-    }
-    run_jobs(
-        sorted(jobs.values(), key=lambda job: job.trial.limit_s, reverse=True), at_once=AT_ONCE
-    )
+    return Trials(wanted, ordinary=any("ordinary_result" in item.fixturenames for item in asking))
 
-    def outcome(name: str, blocked: bool) -> Outcome:
-        job = jobs[name, blocked]
-        assert job.outcome is not None, job.error
-        return job.outcome
 
-    return outcome
+@pytest.fixture(scope="session")
+def trial_outcome(trials: Trials) -> TrialOutcome:
+    return trials.outcome
+
+
+@pytest.fixture(scope="session")
+def ordinary_result(trials: Trials) -> Result:
+    return trials.ordinary()

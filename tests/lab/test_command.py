@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,12 +12,20 @@ from pathlib import Path
 
 import pytest
 
+CASE = "libtorrent-tcp-dial4"
 LAB = [sys.executable, "-m", "tools.lab"]
 
 
-def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+def lab(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*LAB, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [*LAB, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
     )
 
 
@@ -24,19 +33,22 @@ def test_lists_the_cases() -> None:
     listed = lab("list", "--json")
     assert listed.returncode == 0
     assert {case["family"] for case in json.loads(listed.stdout)} == {4, 6}
+    assert CASE in lab("list").stdout
 
 
 @pytest.mark.lab
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("run", "carrier-pigeon"), "lab: no case carrier-pigeon; there are tcp4"),
-        (("demo", "--cases", "tcp4,nope"), "lab: no case nope; there are tcp4"),
-        (("run", "tcp4", "--pcap", "both.pcap"), "lab: --pcap holds one trial"),
-        (("run", "tcp4", "--with", "--pcap", "/no/such/x.pcap"), "/no/such/x.pcap: no such folder"),
+        (("run", "carrier-pigeon"), "lab: no case carrier-pigeon; `list` shows them all"),
+        (("run", "libtorrent-tcp-dail4"), "did you mean libtorrent-tcp-dial4"),
+        (("demo", "--cases", "libtorrent-tcp-dial4,nope"), "lab: no case nope"),
+        (("run",), "lab: run what? Name cases of `list`"),
+        (("run", CASE, "--pcap", "both.pcap"), "lab: --pcap holds one trial"),
+        (("run", CASE, "--with", "--pcap", "/no/such/x.pcap"), "/no/such/x.pcap: no such folder"),
         (("demo", "--jobs", "0"), "between 1 and 64"),
-        (("run", "tcp4", "--observe", "0"), "between 0 and 3600 seconds"),
-        (("run", "tcp4", "--size", "-1"), "between 16 KiB and 1 GiB"),
+        (("run", CASE, "--observe", "0"), "between 0 and 3600 seconds"),
+        (("run", CASE, "--size", "-1"), "between 16 KiB and 1 GiB"),
     ],
 )
 def test_says_what_is_wrong_in_one_line(arguments: tuple[str, ...], complaint: str) -> None:
@@ -49,29 +61,22 @@ def test_says_what_is_wrong_in_one_line(arguments: tuple[str, ...], complaint: s
 @pytest.mark.lab
 def test_writes_a_capture(tmp_path: Path) -> None:
     pcap = tmp_path / "tcp4.pcap"
-    done = lab("run", "tcp4", "--without", "--json", "--pcap", str(pcap))
+    done = lab("run", CASE, "--without", "--json", "--pcap", str(pcap))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["bytes"] == json.loads(done.stdout)["size"]
+    (outcome,) = json.loads(done.stdout)["outcomes"]
+    assert outcome["bytes"] == outcome["size"]
     assert b"\x13BitTorrent protocol" in pcap.read_bytes()
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("arguments", [("run", "tcp4-transmission", "--without"), ("demo",)])
+@pytest.mark.parametrize(
+    "arguments", [("run", "transmission-tcp-told4", "--ordinary", "--without"), ("demo",)]
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_removes_everything_when_interrupted(
     arguments: tuple[str, ...], number: signal.Signals, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
-        [*LAB, *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(tmp_path)},
-    )
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("btblocker-lab-*/downloader.log")):
-        assert time.monotonic() < deadline, "no trial started"
-        time.sleep(0.05)
+    process = start(arguments, tmp_path)
     owners = {process.pid, *children(process.pid)}
     process.send_signal(number)
     process.send_signal(number)  # the impatient
@@ -79,8 +84,56 @@ def test_removes_everything_when_interrupted(
     assert process.returncode == 130
     assert "lab: interrupted; everything is removed" in complaints
     assert list(tmp_path.iterdir()) == []
+    assert leftovers(owners) == []
+
+
+@pytest.mark.lab
+def test_clean_removes_what_the_killed_left_and_nothing_else(tmp_path: Path) -> None:
+    arguments = ("run", "transmission-tcp-told4", "--ordinary", "--without")
+    killed, living = start(arguments, tmp_path), start(arguments, tmp_path)
+    try:
+        before = leftovers({living.pid})
+        killed.kill()
+        killed.communicate()
+        assert leftovers({killed.pid})
+        cleaned = lab("clean", environment={**os.environ, "TMPDIR": str(tmp_path)})
+        assert cleaned.returncode == 0
+        assert f"btb{killed.pid}-" in cleaned.stdout
+        assert f"btb{living.pid}-" not in cleaned.stdout
+        assert leftovers({killed.pid}) == []
+        assert list(tmp_path.glob(f"*btb{killed.pid}-*")) == []
+        assert leftovers({living.pid}) == before
+    finally:
+        living.terminate()
+        living.communicate(timeout=60)
+
+
+def start(arguments: tuple[str, ...], folder: Path) -> subprocess.Popen[str]:
+    """A lab with its files in `folder`, in the middle of a trial."""
+    process = subprocess.Popen(
+        [*LAB, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(folder)},
+    )
+    deadline = time.monotonic() + 30
+    pids = {process.pid}
+    while not any(list(folder.glob(f"*btb{pid}-*/line1/downloader.log")) for pid in pids):
+        if time.monotonic() > deadline or process.poll() is not None:
+            process.terminate()
+            raise AssertionError(f"no trial started: {process.communicate(timeout=60)[1]}")
+        time.sleep(0.05)
+        pids = {process.pid, *children(process.pid)}
+    return process
+
+
+def leftovers(owners: set[int]) -> list[str]:
+    """Namespaces, their files, and sockets of WireGuard that these labs have."""
     ours = tuple(f"btb{owner}-" for owner in owners)
-    assert [each.name for each in Path("/run/netns").iterdir() if each.name.startswith(ours)] == []
+    folders = (Path("/run/netns"), Path("/etc/netns"), Path("/run/wireguard"))
+    found = [each for folder in folders if folder.exists() for each in folder.iterdir()]
+    return sorted(str(each) for each in found if each.name.startswith(ours))
 
 
 def children(pid: int) -> list[int]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.lab.addresses import Family
 from tools.lab.program import LabError
-from tools.lab.topology import HOST_INTERFACE, Family, Topology
+from tools.lab.topology import HOST_INTERFACE, Topology
 
 pytestmark = pytest.mark.lab
 
@@ -32,14 +33,16 @@ def leftovers(topology: Topology) -> list[str]:
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_routes_both_families(family: Family) -> None:
-    with Topology() as topology:
-        address = topology.server_address(family)
-        program = topology.spawn(
-            topology.server, ["/usr/bin/python3", "-c", LISTEN, address], name="listener"
+@pytest.mark.parametrize("number", [1, 2])
+def test_routes_both_families_on_each_line(family: Family, number: int) -> None:
+    with Topology((4, 6), (4, 6)) as topology:
+        line = topology.lines[number - 1]
+        address = line.server_address(family)
+        program = line.spawn(
+            line.server, ["/usr/bin/python3", "-c", LISTEN, address], name="listener"
         )
         program.wait_for(lambda: program.listens("tcp", 4000), 5)
-        fetched = topology.client.run(["/usr/bin/python3", "-c", FETCH, address])
+        fetched = line.client.run(["/usr/bin/python3", "-c", FETCH, address])
     assert fetched.stdout.strip() == "through the router"
 
 

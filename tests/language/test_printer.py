@@ -14,6 +14,7 @@ from engine.language.builder import MAX_HEX_JUMP_B, PRECEDENCE
 from engine.language.diagnostics import Fragment, Source, Span
 from engine.language.parser import parse_condition, parse_patterns, parse_payload
 from engine.language.printer import print_condition, print_patterns, print_payload
+from engine.language.regex import MAX_POSITIONS, written_out
 from engine.paths import shipped_signatures
 from engine.signatures import load
 
@@ -54,7 +55,9 @@ _items = st.recursive(
     max_leaves=6,
 )
 _texts = built(syntax.TextBody, value=st.binary(max_size=8))
-_hexes = built(syntax.HexBody, items=st.lists(_items, min_size=1, max_size=4).map(tuple))
+_hexes = built(syntax.HexBody, items=st.lists(_items, min_size=1, max_size=4).map(tuple)).filter(
+    lambda body: written_out(body) <= MAX_POSITIONS
+)
 _regexes = built(
     syntax.RegexBody,
     expression=st.lists(
@@ -90,7 +93,7 @@ _numbers = st.one_of(
     st.sampled_from([1e-7, 0.1, 5e-324]),
 )
 _fields = st.sampled_from(
-    ["size", "src.port", "bencode.a.id", "PORTS", "counter", "order", "inner"]
+    ["size", "src.port", "bencode.a.id", "PORTS", "counter", "order", "knowing", "matchesx"]
 )
 _atoms = st.one_of(
     built(syntax.Number, value=_numbers),
@@ -111,17 +114,19 @@ def _places(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def _expressions(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     several = st.lists(inner, min_size=2, max_size=3).map(tuple)
     arguments = st.lists(inner, min_size=1, max_size=2).map(tuple)
+    networks = built(
+        syntax.Network,
+        value=st.one_of(
+            st.ip_addresses(v=4).map(lambda a: f"{a}/32"),
+            st.ip_addresses(v=6).map(lambda a: f"{a}/128"),
+            st.sampled_from(["10.0.0.0/8", "::/0", "2001:db8::/32"]),
+        ).map(_network),
+    )
+    items = st.lists(st.one_of(inner, _ranges(inner), networks), min_size=1, max_size=3)
     containers = st.one_of(
         _ranges(inner),
-        built(syntax.Choice, items=st.lists(inner, min_size=1, max_size=3).map(tuple)),
-        built(
-            syntax.Network,
-            value=st.one_of(
-                st.ip_addresses(v=4).map(lambda a: f"{a}/32"),
-                st.ip_addresses(v=6).map(lambda a: f"{a}/128"),
-                st.sampled_from(["10.0.0.0/8", "::/0", "2001:db8::/32"]),
-            ).map(_network),
-        ),
+        networks,
+        built(syntax.Choice, items=items.map(tuple)),
         built(syntax.ListReference, name=st.sampled_from(["hosts", "a_1"])),
         built(syntax.Term, name=st.just("PORTS")),
     )
@@ -134,6 +139,7 @@ def _expressions(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
             st.lists(inner, min_size=1, max_size=3).map(tuple),
         ),
         built(syntax.Count, pattern=_names, place=st.one_of(st.none(), _ranges(inner))),
+        built(syntax.Known, operand=inner),
         built(syntax.Unary, operator=st.sampled_from("-~"), operand=inner),
         built(
             syntax.Arithmetic, operator=st.sampled_from(list(PRECEDENCE)), left=inner, right=inner
@@ -150,6 +156,7 @@ def _expressions(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
             left=inner,
             right=inner,
         ),
+        built(syntax.Matches, text=inner, regex=_regexes, nocase=st.booleans()),
         built(syntax.Member, operand=inner, container=containers),
         built(syntax.Match, pattern=_names, place=_places(inner)),
         built(
@@ -187,6 +194,8 @@ def test_conditions(condition: syntax.Expression) -> None:
         "count($a in 0..64) >= 3 and $b at u8(3) + 1",
         'http.host icontains "x" and src.ip in 10.0.0.0/8 and http.host in @hosts',
         "turn(0).u16(4) in 1..9 and 2 of ($a*, $b) in 0..4",
+        "not known(tls.sni) and known(u8(3) + 1) and src.port in [80, 6881..6890]",
+        r"http.path matches /^\/a\/[0-9]+$/ or not src.ip in [10.0.0.0/8, ::1/128]",
     ],
 )
 def test_parentheses_stand_only_where_they_are_needed(text: str) -> None:
@@ -195,24 +204,27 @@ def test_parentheses_stand_only_where_they_are_needed(text: str) -> None:
 
 # --- payloads
 
-payloads = st.lists(
+_small = built(syntax.Number, value=st.integers(0, 99))
+_parts = st.recursive(
     st.one_of(
         _texts,
         _hexes,
         built(
             syntax.Term,
-            st.sampled_from(["zeros", "u16"]),
-            st.lists(built(syntax.Number, value=st.integers(0, 99)), min_size=1, max_size=1).map(
-                tuple
-            ),
+            st.sampled_from(["zeros", "u16", "random", "repeated"]),
+            st.lists(_small, min_size=1, max_size=2).map(tuple),
         ),
     ),
-    max_size=5,
-).map(tuple)
+    lambda inner: built(
+        syntax.Repeat, times=_small, parts=st.lists(inner, min_size=1, max_size=3).map(tuple)
+    ),
+    max_leaves=5,
+)
+payloads = st.lists(_parts, max_size=5).map(tuple)
 
 
 @given(payloads)
-def test_payloads(parts: tuple[syntax.Node, ...]) -> None:
+def test_payloads(parts: tuple[syntax.PayloadPart, ...]) -> None:
     assert parse_payload(fragment(print_payload(parts))) == parts
 
 

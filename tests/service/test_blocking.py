@@ -7,9 +7,10 @@ import time
 import pytest
 
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams, tcp_exchange
+from tools.lab.addresses import Family
 from tools.lab.blocker import run_blocker
 from tools.lab.program import wait_until
-from tools.lab.topology import Family, Topology
+from tools.lab.topology import Topology
 
 pytestmark = pytest.mark.lab
 

@@ -211,7 +211,7 @@ def test_what_the_kernel_refuses_runs_on_the_queue(topology: Topology, tmp_path:
     program.wait_for(lambda: "btblocker is ready" in program.log.read_text(), 60)
     try:
         said = program.log.read_text()
-        assert "warning[S104]: the driver does not take `example.chat.hello`" in said
+        assert "warning[S105]: the driver does not take `example.chat.hello`" in said
         assert "0 signatures in the driver" in said
         with Datagrams(topology) as datagrams:
             assert datagrams.pass_through(INNOCENT)

@@ -67,3 +67,16 @@ def test_what_is_told_again_is_counted_once(
     assert caplog.messages[1].endswith("dropped, banned 10.0.0.1")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["repeated"] for line in lines] == [False, True]
+
+
+@pytest.mark.parametrize("tunnelled", [False, True])
+def test_a_tunnel_is_told(
+    tunnelled: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "detections.json"
+    events = Events(log, monitor_only=False)
+    with caplog.at_level(logging.INFO):
+        events.detected(replace(detection("block"), tunnelled=tunnelled), [])
+    events.close()
+    assert ("10.0.0.2:2 inside a tunnel, packet 3" in caplog.text) is tunnelled
+    assert json.loads(log.read_text())["tunnelled"] is tunnelled

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +14,9 @@ import pytest
 from engine.sources.nfqueue import QUEUE_LENGTH
 from tests.service.traffic import DHT_PING, Datagrams, tcp_exchange
 from tools.lab.blocker import Blocker, run_blocker
+from tools.lab.namespace import call_in
 from tools.lab.program import wait_until
-from tools.lab.topology import Topology
+from tools.lab.topology import HOST_INTERFACE, Topology
 
 pytestmark = pytest.mark.lab
 
@@ -119,6 +123,56 @@ def test_several_workers_share_bans_and_signatures(topology: Topology) -> None:
         assert blocker.status()["bans"]["active"] == 2
         with Datagrams(topology) as others:
             assert not others.pass_through()
+
+
+TAGGING = """
+id: test.tags
+title: It tags
+scope: {transport: udp}
+patterns: |
+  $tag = "tag me!"
+when: |
+  $tag at 0
+then: {action: tag, tag: {name: seen, of: src, for: 1m}}
+tests:
+  - {expect: match, payload: '"tag me!"'}
+  - {expect: no match, payload: '"no"'}
+---
+id: test.asks
+title: It asks
+scope: {transport: udp}
+patterns: |
+  $ask = "am I tagged?"
+when: |
+  $ask at 0 and src.tagged("seen")
+then: {action: drop}
+tests:
+  - {expect: match, payload: '"am I tagged?"', tagged: {src: [seen]}}
+  - {expect: no match, payload: '"am I tagged?"'}
+"""
+
+
+def test_tags_are_known_to_all_workers(topology: Topology, tmp_path: Path) -> None:
+    (tmp_path / "tags.yaml").write_text(TAGGING)
+    first = ip_address(topology.server_address(4))
+    others = [str(first + number) for number in range(1, 9)]
+    for address in others:
+        device = ["dev", HOST_INTERFACE]
+        topology.server.run(["ip", "address", "add", f"{address}/24", *device])
+    options = ("--workers", "4", "--signatures", str(tmp_path), *ON_THE_QUEUE_ALONE)
+    with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
+        assert datagrams.pass_through(b"am I tagged?")
+        assert datagrams.pass_through(b"tag me!")
+        # One worker has seen the tag set, and the hosts asked for belong to several.
+        receiver = call_in(topology.server.name, lambda: socket.socket(type=socket.SOCK_DGRAM))
+        with receiver:
+            receiver.bind(("", 0))
+            receiver.settimeout(0.5)
+            for address in others:
+                datagrams.client.sendto(b"am I tagged?", (address, receiver.getsockname()[1]))
+            with pytest.raises(TimeoutError):
+                receiver.recv(100)
+        assert len([worker for worker in workers(blocker) if worker["packets"]]) > 1
 
 
 def test_super_packets_reach_the_queue_whole(topology: Topology) -> None:

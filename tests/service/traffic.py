@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from tools.lab.addresses import Family
 from tools.lab.namespace import call_in
-from tools.lab.topology import Family, Topology
+from tools.lab.topology import Topology
 
 ARRIVAL_S = 0.5
 

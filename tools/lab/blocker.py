@@ -7,12 +7,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tools.lab.program import LabError, Program
-from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Topology
+from tools.lab.topology import Topology
 
 QUEUE_NUMBER = 0
 _READY_LINE = "btblocker is ready"
@@ -33,12 +33,17 @@ class Detection:
     """1-based number of the telling packet within its flow."""
     banned: tuple[str, ...] = ()
 
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """Addresses of source and destination."""
+        source, destination = (each.rpartition(":")[0] for each in (self.source, self.destination))
+        return source.strip("[]"), destination.strip("[]")
+
 
 @dataclass(frozen=True, slots=True)
-class BlockerReport:
-    """What a blocker saw and did up to now; packets are counted since its start."""
+class Counters:
+    """What a blocker has seen and done since its start."""
 
-    detections: list[Detection] = field(default_factory=list)
     queue_packets: int = 0
     queue_dropped: int = 0
     xdp_dropped: int | None = None
@@ -81,12 +86,11 @@ class Blocker:
             for entry in entries
         ]
 
-    def report(self) -> BlockerReport:
-        """Detections and counters in one."""
+    def counters(self) -> Counters:
+        """What `status` counts."""
         status = self.status()
         xdp = status["xdp"]
-        return BlockerReport(
-            detections=self.detections(),
+        return Counters(
             queue_packets=status["queue"]["packets"],
             queue_dropped=status["queue"]["dropped"],
             xdp_dropped=xdp and xdp["dropped_source"] + xdp["dropped_destination"],
@@ -114,20 +118,20 @@ _COMMAND = [sys.executable, "-m", "engine.cli"]
 def run_blocker(
     topology: Topology,
     *options: str,
-    interfaces: Sequence[str] = (LAN_INTERFACE, WAN_INTERFACE),
+    interfaces: Sequence[str] = (),
     chain: str = "FORWARD",
 ) -> Iterator[Blocker]:
     """Run btblocker on the router while the block lasts; it is inspecting when this yields.
 
-    `options` are added to its command line. Raises LabError when it does not get ready, or
-    does not end with exit code 0 on SIGTERM.
+    It watches the router's `interfaces`, or all. `options` are added to its command line.
+    Raises LabError when it does not get ready, or does not end with exit code 0 on SIGTERM.
     """
     log = topology.folder / "detections.jsonl"
     program = topology.spawn(
         topology.router,
         [
             *(*_COMMAND, "run", "--manage-rules"),
-            *("--interface", ",".join(interfaces)),
+            *("--interface", ",".join(interfaces or topology.interfaces)),
             *("--queue-num", str(QUEUE_NUMBER)),
             *("--chain", chain),
             *options,

@@ -15,23 +15,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tools.lab.trial import Outcome, Trial
+from tools.lab.cases import Case
+from tools.lab.trial import Outcome, Result, Trial
 
 State = Literal["waiting", "running", "done", "failed"]
 
 _POLL_S = 0.1
-_OVERHEAD_S = 90.0  # setting up and taking down, on a busy machine
+# Setting up and taking down, on a busy machine: of the router, and of each swarm.
+_OVERHEAD_S = 90.0
+_CASE_OVERHEAD_S = 10.0
 _INTERRUPT_S = 15.0
 
 
 @dataclass(slots=True)
 class Job:
-    """One trial in the row: where it is, and in the end its outcome or its error."""
+    """One trial in the row: where it is, and in the end its result or its error."""
 
     trial: Trial
     state: State = "waiting"
     started: float = 0.0
-    outcome: Outcome | None = None
+    result: Result | None = None
     error: str = ""
     process: subprocess.Popen[str] | None = None
 
@@ -51,19 +54,20 @@ class Job:
         """Take the result if there is one; end a process that has been at it for too long."""
         assert self.process is not None
         if self.process.poll() is None:
-            longest_s = self.trial.limit_s + _OVERHEAD_S
-            if time.monotonic() - self.started < longest_s:
+            cases = self.trial.cases
+            longest_s = max(map(self.trial.limit_s, cases)) + _CASE_OVERHEAD_S * len(cases)
+            if time.monotonic() - self.started < longest_s + _OVERHEAD_S:
                 return
             self.process.send_signal(signal.SIGINT)
             self.end()
-            self.error = f"no end after {longest_s:.0f} s"
+            self.error = f"no end after {longest_s + _OVERHEAD_S:.0f} s"
         output, complaints = self.process.communicate()
         try:
-            self.outcome = Outcome.from_json(json.loads(output))
+            self.result = Result.from_json(json.loads(output))
             self.state = "done"
         except ValueError:
             self.state = "failed"
-            self.error = self.error or (complaints.strip().splitlines() or ["no outcome"])[-1]
+            self.error = self.error or (complaints.strip().splitlines() or ["no result"])[-1]
 
     def end(self) -> None:
         """Wait for an interrupted process to clean up; kill it when it does not end."""
@@ -74,9 +78,23 @@ class Job:
             self.process.kill()
             self.process.wait()
 
+    def outcome(self, case: Case) -> Outcome:
+        """What became of one of its cases; that of a failed trial tells the error."""
+        for outcome in self.result.outcomes if self.result else []:
+            if outcome.case == case.name:
+                return outcome
+        error = self.error or "not run"
+        return Outcome(case.name, self.trial.blocked, self.trial.size, error=error)
+
+
+def group_cases(cases: Sequence[Case], most: int) -> list[tuple[Case, ...]]:
+    """Groups of at most `most`, to share a router; those that take longest come first."""
+    ordered = sorted(cases, key=lambda case: case.first_request_s, reverse=True)
+    return [tuple(ordered[start : start + most]) for start in range(0, len(ordered), most)]
+
 
 def run_jobs(jobs: Sequence[Job], at_once: int, watch: Callable[[], None] = lambda: None) -> None:
-    """Run all jobs, at most `at_once` together, and call `watch` ten times a second.
+    """Run all jobs in order, at most `at_once` together, and call `watch` ten times a second.
 
     A trial that fails marks its job and stops nothing else. On any exception, Ctrl-C included,
     the running ones are interrupted and have cleaned up when this returns.

@@ -12,7 +12,8 @@ from typing import Literal
 
 from engine.errors import BtblockerError
 
-_STOP_TIMEOUT_S = 3.0
+STOP_TIMEOUT_S = 3.0
+_KILL_TIMEOUT_S = 3.0
 _POLL_S = 0.1
 
 
@@ -61,12 +62,17 @@ class Program:
                 return True
         return False
 
-    def stop(self, first_signal: signal.Signals = signal.SIGTERM) -> int:
-        """End the program, by force if it does not go; returns its exit code."""
+    def stop(
+        self,
+        first_signal: signal.Signals = signal.SIGTERM,
+        *,
+        timeout_s: float = STOP_TIMEOUT_S,
+    ) -> int:
+        """End the program, by force if it does not go in time; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(first_signal)
             try:
-                self.process.wait(_STOP_TIMEOUT_S)
+                self.process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        return self.process.wait(_STOP_TIMEOUT_S)
+        return self.process.wait(_KILL_TIMEOUT_S)

@@ -1,8 +1,9 @@
-"""A client, a router and a server in network namespaces, gone without a trace at the end.
+"""Clients, a router and servers in network namespaces, gone without a trace at the end.
 
     client 10.77.1.2  2001:db8:77:1::2 --- lan [router] wan --- 10.77.2.2  2001:db8:77:2::2 server
 
-Addresses are the same in every topology: namespaces keep topologies apart, and equal
+That is line 1. Line 2 passes the same router, from 10.77.3.2 by lan2 and wan2 to 10.77.4.2, and
+so on. Addresses are the same in every topology: namespaces keep topologies apart, and equal
 addresses keep results readable. Namespace names are unique, so topologies can run in
 parallel. The IPv6 ones are of the documentation's prefix (RFC 3849), since Transmission uses
 IPv6 only where it has a global unicast address.
@@ -11,76 +12,145 @@ IPv6 only where it has a global unicast address.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
-import signal
 import subprocess
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Literal
+from types import TracebackType
 
 from engine.errors import UnavailableError
+from tools.lab.addresses import Family, LineAddresses, with_prefix
+from tools.lab.interrupts import interrupts_held
+from tools.lab.leftovers import make_folder, remove_namespace, unique_name
 from tools.lab.namespace import Namespace
-from tools.lab.program import LabError, Program
-
-Family = Literal[4, 6]
+from tools.lab.program import STOP_TIMEOUT_S, LabError, Program
 
 LAN_INTERFACE = "lan"
 WAN_INTERFACE = "wan"
 HOST_INTERFACE = "eth0"
 
-_CLIENT: dict[Family, str] = {4: "10.77.1.2", 6: "2001:db8:77:1::2"}
-_SERVER: dict[Family, str] = {4: "10.77.2.2", 6: "2001:db8:77:2::2"}
-_LAN_GATEWAY: dict[Family, str] = {4: "10.77.1.1", 6: "2001:db8:77:1::1"}
-_WAN_GATEWAY: dict[Family, str] = {4: "10.77.2.1", 6: "2001:db8:77:2::1"}
-# The network of all addresses behind the server, and one address for each number.
-_DISTANT: dict[Family, tuple[str, str]] = {
-    4: ("10.78.0.0/16", "10.78.{}.1"),
-    6: ("2001:db8:78::/48", "2001:db8:78:{}::1"),
-}
-_PREFIX_BITS: dict[Family, int] = {4: 24, 6: 64}
-
+_FAMILIES: tuple[Family, ...] = (4, 6)
 _COMMAND_TIMEOUT_S = 10.0
-_serial = itertools.count(1)
 
 
-def endpoint(address: str, port: int) -> str:
-    """`ip:port`, with an IPv6 address in brackets (RFC 3986)."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A client on the router's inner side and a server on its outer side."""
+
+    topology: Topology
+    number: int
+    """From 1 on."""
+    families: tuple[Family, ...]
+    """In which it has addresses."""
+    client: Namespace
+    server: Namespace
+
+    @property
+    def router(self) -> Namespace:
+        return self.topology.router
+
+    @property
+    def folder(self) -> Path:
+        """For the files of this line's programs."""
+        return self.topology.folder / f"line{self.number}"
+
+    @property
+    def lan_interface(self) -> str:
+        """The router's, towards the client."""
+        return LAN_INTERFACE if self.number == 1 else f"{LAN_INTERFACE}{self.number}"
+
+    @property
+    def wan_interface(self) -> str:
+        """The router's, towards the server."""
+        return WAN_INTERFACE if self.number == 1 else f"{WAN_INTERFACE}{self.number}"
+
+    @property
+    def addresses(self) -> LineAddresses:
+        return LineAddresses(self.number)
+
+    def client_address(self, family: Family) -> str:
+        return self.addresses.client(family)
+
+    def server_address(self, family: Family) -> str:
+        return self.addresses.server(family)
+
+    def spawn(
+        self,
+        where: Namespace,
+        argv: Sequence[str],
+        *,
+        name: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> Program:
+        """Start `argv` in a namespace; it lives no longer than the topology."""
+        return self.topology.spawn(
+            where, argv, name=name, environment=environment, folder=self.folder
+        )
+
+    def add_distant_addresses(self, count: int, family: Family) -> list[str]:
+        """Give the server `count` more addresses, each of a network of its own; call it once."""
+        addresses = [self.addresses.distant(family, index) for index in range(1, count + 1)]
+        # On the interface with the default route: a client may think other ones lead nowhere.
+        _ip(self.server.name, [_address(each, family, HOST_INTERFACE) for each in addresses])
+        route = f"via {self.server_address(family)} dev {self.wan_interface}"
+        _ip(self.router.name, [f"route add {self.addresses.distant_network(family)} {route}"])
+        return addresses
 
 
 class Topology:
-    """Three namespaces, two veth pairs, static routes, both address families.
+    """A router with its lines, two veth pairs for each, static routes, both address families.
 
     A context manager: on exit, whatever the reason, every program started here is ended and
     every namespace, file and folder made here is removed.
 
-    `families` limits the addresses, so that a test of one family cannot pass by the other.
+    `lines` are the address families of each line, so that a test of one family cannot pass by
+    the other; without any there is one line with both.
     `offloads=False` turns TSO, GSO and GRO off: packets are then what a wire would carry.
     """
 
-    def __init__(self, families: Sequence[Family] = (4, 6), *, offloads: bool = True) -> None:
-        self.families = tuple(families)
+    def __init__(self, *lines: Sequence[Family], offloads: bool = True) -> None:
         self._offloads = offloads
-        unique = f"btb{os.getpid()}-{next(_serial)}"
-        self.client = Namespace(f"{unique}-client")
+        unique = unique_name()
         self.router = Namespace(f"{unique}-router")
-        self.server = Namespace(f"{unique}-server")
+        self.lines = tuple(
+            Line(
+                self,
+                number,
+                tuple(families),
+                Namespace(f"{unique}-client{number}"),
+                Namespace(f"{unique}-server{number}"),
+            )
+            for number, families in enumerate(lines or [_FAMILIES], start=1)
+        )
         self._programs: list[Program] = []
         self._undo = contextlib.ExitStack()
         self.folder = Path()
 
-    @staticmethod
-    def client_address(family: Family) -> str:
-        return _CLIENT[family]
+    @property
+    def client(self) -> Namespace:
+        """Of line 1."""
+        return self.lines[0].client
 
-    @staticmethod
-    def server_address(family: Family) -> str:
-        return _SERVER[family]
+    @property
+    def server(self) -> Namespace:
+        """Of line 1."""
+        return self.lines[0].server
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """All of the router's."""
+        return tuple(
+            name for line in self.lines for name in (line.lan_interface, line.wan_interface)
+        )
+
+    def client_address(self, family: Family) -> str:
+        return self.lines[0].client_address(family)
+
+    def server_address(self, family: Family) -> str:
+        return self.lines[0].server_address(family)
 
     def __enter__(self) -> Topology:
         if os.geteuid() != 0:
@@ -102,12 +172,13 @@ class Topology:
 
     def close(self) -> None:
         """End the programs, remove the namespaces and files; safe to call again."""
-        with _interrupts_held():
+        with interrupts_held():  # a second one must not cut the cleaning short
             for program in self._programs:
                 if program.process.poll() is None:
                     program.process.terminate()
+            deadline = time.monotonic() + STOP_TIMEOUT_S
             for program in reversed(self._programs):
-                program.stop()
+                program.stop(timeout_s=max(0.0, deadline - time.monotonic()))
             self._programs.clear()
             self._undo.close()
 
@@ -118,16 +189,21 @@ class Topology:
         *,
         name: str,
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> Program:
-        """Start `argv` in a namespace; it lives no longer than the topology."""
-        log = self.folder / f"{name}.log"
+        """Start `argv` in a namespace; it lives no longer than the topology.
+
+        What it prints and what it keeps at home goes to `folder`, or to the topology's.
+        """
+        home = folder or self.folder
+        log = home / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 where.command(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HOME": str(self.folder), **(environment or {})},
+                env={**os.environ, "HOME": str(home), "TMPDIR": str(home), **(environment or {})},
                 # Ctrl-C is for the lab, which then stops its programs in order.
                 start_new_session=True,
             )
@@ -135,97 +211,79 @@ class Topology:
         self._programs.append(program)
         return program
 
-    def add_distant_addresses(self, count: int, family: Family) -> list[str]:
-        """Give the server `count` more addresses, each of a network of its own; call it once."""
-        network, stem = _DISTANT[family]
-        addresses = [stem.format(index) for index in range(1, count + 1)]
-        # On the interface with the default route: a client may think other ones lead nowhere.
-        _ip(self.server.name, [_address(each, family, HOST_INTERFACE) for each in addresses])
-        _ip(self.router.name, [f"route add {network} via {_SERVER[family]} dev {WAN_INTERFACE}"])
-        return addresses
+    def set_file(self, where: Namespace, name: str, text: str) -> None:
+        """Let programs started in a namespace from now on find `text` in /etc/NAME."""
+        folder = Path("/etc/netns") / where.name  # ip-netns(8); goes with the namespace
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
     def set_hosts(self, where: Namespace, names: Mapping[str, Sequence[str]]) -> None:
         """Map host names to addresses for programs started in a namespace from now on."""
-        folder = Path("/etc/netns") / where.name
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            self._undo.callback(_remove_netns_folder, folder)
         lines = ["127.0.0.1 localhost"]
         lines += [f"{each} {name}" for name, addresses in names.items() for each in addresses]
-        (folder / "hosts").write_text("\n".join(lines) + "\n")
+        self.set_file(where, "hosts", "\n".join(lines) + "\n")
 
     def _build(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="btblocker-lab-"))
+        self.folder = make_folder()
         self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        for each in (self.client, self.router, self.server):
-            # First the removal, then the making: an interrupt between them leaves nothing.
-            self._undo.callback(_remove_namespace, each.name)
-            _ip(None, [f"netns add {each.name}"])
-            self._configure_kernel(each)
-        pairs = ((LAN_INTERFACE, self.client), (WAN_INTERFACE, self.server))
-        _ip(
-            None,
-            [
-                f"link add {interface} netns {self.router.name} type veth "
-                f"peer name {HOST_INTERFACE} netns {host.name}"
-                for interface, host in pairs
-            ],
-        )
-        self._address_router()
-        self._address_host(self.client, _CLIENT, _LAN_GATEWAY)
-        self._address_host(self.server, _SERVER, _WAN_GATEWAY)
-        if not self._offloads:
-            for where, interface in (
-                (self.client, HOST_INTERFACE),
-                (self.server, HOST_INTERFACE),
-                (self.router, LAN_INTERFACE),
-                (self.router, WAN_INTERFACE),
-            ):
-                where.run(["ethtool", "-K", interface, "tso", "off", "gso", "off", "gro", "off"])
+        self._add_namespace(self.router, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
+        _ip(self.router.name, ["link set lo up"])
+        for line in self.lines:
+            self._build_line(line)
 
-    def _configure_kernel(self, where: Namespace) -> None:
-        settings = {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0}
-        if where is self.router:
-            settings |= {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1}
+    def _add_namespace(self, where: Namespace, settings: Mapping[str, int]) -> None:
+        # First the removal, then the making: an interrupt between them leaves nothing.
+        self._undo.callback(remove_namespace, where.name)
+        _ip(None, [f"netns add {where.name}"])
+        settings = {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0, **settings}
         script = "; ".join(f"echo {value} > /proc/sys/net/{key}" for key, value in settings.items())
         where.run(["sh", "-ec", script])
+        # The machine's own resolver is out of reach here: names fail at once, not after 5 s.
+        self.set_file(where, "resolv.conf", "nameserver 127.0.0.1\n")
 
-    def _address_router(self) -> None:
-        gateways = ((LAN_INTERFACE, _LAN_GATEWAY), (WAN_INTERFACE, _WAN_GATEWAY))
-        _ip(
-            self.router.name,
-            [
-                "link set lo up",
-                *(f"link set {interface} up" for interface, _ in gateways),
-                *(
-                    _address(gateway[family], family, interface)
-                    for interface, gateway in gateways
-                    for family in self.families
-                ),
-            ],
-        )
-
-    def _address_host(
-        self, host: Namespace, own: Mapping[Family, str], gateway: Mapping[Family, str]
-    ) -> None:
-        _ip(
-            host.name,
-            [
-                "link set lo up",
-                f"link set {HOST_INTERFACE} up",
-                *(_address(own[family], family, HOST_INTERFACE) for family in self.families),
-                *(
-                    f"route add default via {gateway[family]} dev {HOST_INTERFACE}"
-                    for family in self.families
-                ),
-            ],
-        )
+    def _build_line(self, line: Line) -> None:
+        line.folder.mkdir()
+        for side, (interface, host) in enumerate(
+            ((line.lan_interface, line.client), (line.wan_interface, line.server))
+        ):
+            self._add_namespace(host, {})
+            _ip(
+                None,
+                [
+                    f"link add {interface} netns {self.router.name} type veth "
+                    f"peer name {HOST_INTERFACE} netns {host.name}"
+                ],
+            )
+            own = line.client_address if host is line.client else line.server_address
+            gateways = {each: line.addresses.gateways(each)[side] for each in line.families}
+            _ip(
+                self.router.name,
+                [
+                    f"link set {interface} up",
+                    *(_address(gateways[each], each, interface) for each in gateways),
+                ],
+            )
+            _ip(
+                host.name,
+                [
+                    "link set lo up",
+                    f"link set {HOST_INTERFACE} up",
+                    *(_address(own(each), each, HOST_INTERFACE) for each in gateways),
+                    *(
+                        f"route add default via {gateway} dev {HOST_INTERFACE}"
+                        for gateway in gateways.values()
+                    ),
+                ],
+            )
+            if not self._offloads:
+                for where, name in ((host, HOST_INTERFACE), (self.router, interface)):
+                    where.run(["ethtool", "-K", name, "tso", "off", "gso", "off", "gro", "off"])
 
 
 def _address(address: str, family: Family, interface: str) -> str:
     # Duplicate address detection would hold an IPv6 address back for a second.
     no_detection = " nodad" if family == 6 else ""
-    return f"addr add {address}/{_PREFIX_BITS[family]} dev {interface}{no_detection}"
+    return f"addr add {with_prefix(address, family)} dev {interface}{no_detection}"
 
 
 def _ip(namespace: str | None, commands: Sequence[str]) -> None:
@@ -241,35 +299,3 @@ def _ip(namespace: str | None, commands: Sequence[str]) -> None:
     )
     if done.returncode:
         raise LabError(f"lab: ip {'; '.join(commands)}: {done.stderr.strip()}")
-
-
-def _remove_namespace(name: str) -> None:
-    if Path("/run/netns", name).exists():
-        _ip(None, [f"netns delete {name}"])
-
-
-def _remove_netns_folder(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other topologies may have theirs there
-        folder.parent.rmdir()
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while cleaning up: a second one must not cut that short."""
-    if threading.current_thread() is not threading.main_thread():  # never interrupted
-        yield
-        return
-    received: list[tuple[int, FrameType | None]] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    old = {
-        number: signal.signal(number, lambda *details: received.append(details))
-        for number in numbers
-    }
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-    if received:
-        raise KeyboardInterrupt

@@ -7,23 +7,33 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import libtorrent
 
 BLOCK_BYTES = 16 * 1024  # the unit peers ask each other for (BEP 3)
-_PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 64 * 1024
+
+Version = Literal["1", "2", "hybrid"]
+_FLAGS = {
+    "1": libtorrent.create_torrent.v1_only,
+    "2": libtorrent.create_torrent.v2_only,
+    "hybrid": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Torrent:
-    """One file of random bytes in `folder`, and the metainfo (BEP 3) at `metainfo`."""
+    """One file of random bytes in `folder`, and the metainfo (BEP 3, BEP 52) at `metainfo`."""
 
     folder: Path
     name: str
     size: int
     metainfo: Path
-    info_hash: str
-    """SHA-1 of the info dictionary, 40 hex digits."""
+    info_hashes: tuple[str, ...]
+    """What peers and trackers call it, 40 hex digits: SHA-1, the start of SHA-256, or both."""
+    magnet: str
+    """The link (BEP 9), with its trackers."""
     trackers: tuple[str, ...]
 
     def bytes_present(self, folder: Path) -> int:
@@ -43,8 +53,21 @@ class Torrent:
         return present
 
 
-def make_torrent(folder: Path, size: int, trackers: Sequence[str] = ()) -> Torrent:
-    """Write `size` random bytes and their v1 metainfo, with its announce URLs, to `folder`."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a torrent's metainfo says that it, or peers for it, can be found: URLs."""
+
+    trackers: tuple[str, ...] = ()
+    web_seed: str = ""
+    """A folder on a web server (BEP 19)."""
+    http_seed: str = ""
+    """A script on a web server (BEP 17)."""
+
+
+def make_torrent(
+    folder: Path, size: int, sources: Sources = Sources(), version: Version = "1"
+) -> Torrent:
+    """Write `size` random bytes and their metainfo to `folder`."""
     content = folder / "content"
     content.mkdir()
     name = f"payload-{random.randbytes(4).hex()}.bin"
@@ -52,11 +75,32 @@ def make_torrent(folder: Path, size: int, trackers: Sequence[str] = ()) -> Torre
 
     files = libtorrent.file_storage()
     files.add_file(name, size)
-    maker = libtorrent.create_torrent(files, _PIECE_BYTES, libtorrent.create_torrent.v1_only)
-    for url in trackers:
+    maker = libtorrent.create_torrent(files, PIECE_BYTES, _FLAGS[version])
+    for url in sources.trackers:
         maker.add_tracker(url)
+    if sources.web_seed:
+        maker.add_url_seed(sources.web_seed)
+    if sources.http_seed:
+        maker.add_http_seed(sources.http_seed)
     libtorrent.set_piece_hashes(maker, str(content))
     metainfo = folder / f"{name}.torrent"
     metainfo.write_bytes(libtorrent.bencode(maker.generate()))
-    info_hash = str(libtorrent.torrent_info(str(metainfo)).info_hashes().v1)
-    return Torrent(content, name, size, metainfo, info_hash, tuple(trackers))
+    info = libtorrent.torrent_info(str(metainfo))
+    return Torrent(
+        folder=content,
+        name=name,
+        size=size,
+        metainfo=metainfo,
+        info_hashes=tuple(_info_hashes(info.info_hashes())),
+        magnet=libtorrent.make_magnet_uri(info),
+        trackers=sources.trackers,
+    )
+
+
+def _info_hashes(hashes: libtorrent.info_hash_t) -> Sequence[str]:
+    names = []
+    if hashes.has_v1():
+        names.append(str(hashes.v1))
+    if hashes.has_v2():
+        names.append(str(hashes.v2)[:40])  # BEP 52: trackers and peers see 20 bytes of it
+    return names

@@ -8,71 +8,83 @@ answer a UDP announce over IPv6 with no IPv6 peers.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
+from tools.lab.addresses import Family, endpoint
+from tools.lab.clients.qbittorrent import write_profile
 from tools.lab.program import Program
-from tools.lab.topology import Family, Topology, endpoint
+from tools.lab.topology import HOST_INTERFACE, Line
 
 Scheme = Literal["http", "udp"]
 
+UNSEEN: dict[Family, str] = {4: "192.0.2.1", 6: "2001:db8:ffff::1"}
+"""Addresses that the router knows no way to."""
 _READY_TIMEOUT_S = 10.0
 _PYBTRACKER_DRIVER = Path(__file__).parent / "drivers" / "udp_tracker.py"
-_QBITTORRENT_SETTINGS = """\
-[BitTorrent]
-Session\\DHTEnabled=false
-Session\\LSDEnabled=false
-Session\\PeXEnabled=false
-
-[LegalNotice]
-Accepted=true
-
-[Network]
-PortForwardingEnabled=false
-
-[Preferences]
-Advanced\\trackerEnabled=true
-Advanced\\trackerPort={port}
-WebUI\\Enabled=false
-"""
 
 
-def announce_url(scheme: Scheme, family: Family, port: int) -> str:
-    """The URL under which clients find the tracker at the server."""
-    return f"{scheme}://{endpoint(Topology.server_address(family), port)}/announce"
+def announce_url(scheme: Scheme, address: str, port: int) -> str:
+    """The URL under which clients find the tracker at an address."""
+    return f"{scheme}://{endpoint(address, port)}/announce"
 
 
 def start_tracker(
-    topology: Topology, scheme: Scheme, family: Family, port: int, info_hash: str
+    line: Line, scheme: Scheme, family: Family, port: int, info_hashes: Sequence[str]
 ) -> Program:
     """Start a tracker in the server's namespace that knows one torrent; returns when it listens.
 
     Raises LabError when the program ends or does not listen in time.
     """
     if family == 4:
-        argv = _opentracker(topology, port, info_hash)
+        argv = _opentracker(line, port, info_hashes)
     elif scheme == "http":
-        argv = _qbittorrent(topology, port)
+        argv = _qbittorrent(line, port)
     else:
-        argv = [sys.executable, str(_PYBTRACKER_DRIVER), topology.server_address(6), str(port)]
-    program = topology.spawn(topology.server, argv, name=f"tracker-{scheme}{family}")
+        argv = [sys.executable, str(_PYBTRACKER_DRIVER), line.server_address(6), str(port)]
+    program = line.spawn(line.server, argv, name=f"tracker-{scheme}{family}")
     protocol: Literal["tcp", "udp"] = "tcp" if scheme == "http" else "udp"
     program.wait_for(lambda: program.listens(protocol, port), _READY_TIMEOUT_S)
     return program
 
 
-def _opentracker(topology: Topology, port: int, info_hash: str) -> list[str]:
+def start_unseen_tracker(line: Line, family: Family, port: int, seed: tuple[str, int]) -> Program:
+    """Let the client know of a seed without a word through the router; returns when it can.
+
+    So does a tracker over HTTPS, whose words the router cannot read. Here it is one at
+    UNSEEN, on the client's own machine, that always gives the same answer (BEP 23, BEP 7).
+    """
+    address, peer_port = seed
+    peer = ip_address(address).packed + peer_port.to_bytes(2, "big")
+    key = b"5:peers" if len(peer) == 6 else b"6:peers6"
+    root = line.folder / "tracker-unseen"
+    root.mkdir()
+    (root / "announce").write_bytes(b"d8:intervali5e%b%d:%be" % (key, len(peer), peer))
+    # On the interface that clients may be bound to, but never theirs to call from.
+    where = ["dev", HOST_INTERFACE, "preferred_lft", "0"]
+    line.client.run(["ip", "addr", "add", UNSEEN[family], *where])
+    listen = endpoint(UNSEEN[family], port)
+    argv = ["busybox", "httpd", "-f", "-p", listen, "-h", str(root)]
+    program = line.spawn(line.client, argv, name="tracker-unseen")
+    program.wait_for(lambda: program.listens("tcp", port), _READY_TIMEOUT_S)
+    return program
+
+
+def _opentracker(line: Line, port: int, info_hashes: Sequence[str]) -> list[str]:
     # It locks itself into this folder and becomes nobody, who has to read the whitelist there.
-    root = topology.folder / "tracker"
+    root = line.folder / "tracker"
     root.mkdir(mode=0o755)
-    (root / "whitelist").write_text(f"{info_hash}\n")
-    where = ["-i", topology.server_address(4), "-p", str(port), "-P", str(port)]
+    (root / "whitelist").write_text("".join(f"{each}\n" for each in info_hashes))
+    where = ["-i", line.server_address(4), "-p", str(port), "-P", str(port)]
     return ["opentracker", *where, "-d", str(root), "-w", "whitelist"]
 
 
-def _qbittorrent(topology: Topology, port: int) -> list[str]:
-    profile = topology.folder / "tracker-qbittorrent"
-    settings = profile / "qBittorrent" / "config" / "qBittorrent.conf"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(_QBITTORRENT_SETTINGS.format(port=port))
+def _qbittorrent(line: Line, port: int) -> list[str]:
+    profile = write_profile(
+        line.folder / "tracker-qbittorrent",
+        {"DHTEnabled": False, "LSDEnabled": False, "PeXEnabled": False},
+        {"Advanced\\trackerEnabled": True, "Advanced\\trackerPort": port},
+    )
     return ["qbittorrent-nox", f"--profile={profile}"]

@@ -1,4 +1,4 @@
-"""One case, once: with the blocker between the peers or without."""
+"""Some cases, once, through one router: with the blocker on it or without."""
 
 from __future__ import annotations
 
@@ -6,197 +6,222 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.lab.blocker import Blocker, BlockerReport, Detection, run_blocker
+from tools.lab.addresses import Family
+from tools.lab.blocker import Blocker, Counters, Detection, run_blocker
 from tools.lab.cases import Case
-from tools.lab.clients import CLIENTS
-from tools.lab.clients.peer import Peer, PeerSettings, random_port
-from tools.lab.dht import Dht, start_dht
-from tools.lab.program import wait_until
-from tools.lab.topology import LAN_INTERFACE, Topology
-from tools.lab.torrent import make_torrent
-from tools.lab.trackers import Scheme, announce_url, start_tracker
+from tools.lab.clients.peer import Peer
+from tools.lab.ordinary import OrdinaryTraffic, Usage
+from tools.lab.program import LabError
+from tools.lab.swarm import start_swarm
+from tools.lab.topology import LAN_INTERFACE, Line, Topology
 
 DEFAULT_SIZE_B = 2 * 1024 * 1024
-_TRACKER_SCHEMES: dict[str, Scheme] = {"http-tracker": "http", "udp-tracker": "udp"}
-_SEED_TIMEOUT_S = 30.0
+_BOTH_FAMILIES: tuple[Family, ...] = (4, 6)
 _TCPDUMP_TIMEOUT_S = 10.0
 _POLL_S = 0.1
+_LEARNED = ("tracker_peers", "dht_peers", "dht_nodes", "neighbours")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one trial."""
+    """What became of one case."""
 
     case: str
     blocked: bool
     size: int
-    bytes: int
+    bytes: int = 0
     """Of the torrent that arrived, read back from the downloader's disk."""
-    seconds: float
+    seconds: float = 0.0
     """From the downloader's start to the last byte, or how long it was watched."""
-    learned: int | None
+    learned: int | None = None
     """Peers and DHT answers that discovery gave the downloader, if it tells (libtorrent)."""
-    report: BlockerReport | None = None
-
-    @property
-    def completed(self) -> bool:
-        return self.bytes == self.size
+    detections: list[Detection] = field(default_factory=list)
+    """Those that name its hosts, oldest first."""
+    error: str = ""
+    """Why it could not be tried to the end."""
 
     @property
     def as_expected(self) -> bool:
         """Everything arrived without the blocker, or nothing with it."""
-        return self.bytes == 0 if self.blocked else self.completed
+        return not self.error and self.bytes == (0 if self.blocked else self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a trial."""
+
+    outcomes: list[Outcome]
+    ordinary: list[Usage] = field(default_factory=list)
+    accused: list[Detection] = field(default_factory=list)
+    """Those that name a host with nothing but ordinary traffic."""
+    counters: Counters | None = None
+    """The blocker's."""
+
+    @property
+    def as_expected(self) -> bool:
+        served = all(usage.uses and not usage.failures for usage in self.ordinary)
+        return served and not self.accused and all(each.as_expected for each in self.outcomes)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Outcome:
+    def from_json(cls, data: dict[str, Any]) -> Result:
         """What `dataclasses.asdict` made, read back."""
-        report = data["report"]
-        if report is not None:
-            detections = [Detection(**entry) for entry in report["detections"]]
-            report = BlockerReport(**{**report, "detections": detections})
-        return cls(**{**data, "report": report})
+
+        def detections(entries: list[dict[str, Any]]) -> list[Detection]:
+            return [Detection(**entry) for entry in entries]
+
+        return cls(
+            outcomes=[
+                Outcome(**{**each, "detections": detections(each["detections"])})
+                for each in data["outcomes"]
+            ],
+            ordinary=[Usage(**each) for each in data["ordinary"]],
+            accused=detections(data["accused"]),
+            counters=Counters(**data["counters"]) if data["counters"] else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A case and how to try it."""
+    """Cases to be tried at the same time, each on a line of its own, and how."""
 
-    case: Case
+    cases: tuple[Case, ...]
     blocked: bool
     observe_s: float = 30.0
     """How long to watch with the blocker, once the clients can have asked for data."""
     size: int = DEFAULT_SIZE_B
+    ordinary: bool = False
+    """Whether one more line carries ordinary traffic all the while."""
     pcap: Path | None = None
-    """Where to write what passes the router's inner interface."""
+    """Where to write what passes the router's inner interface of the first line."""
     logs: Path | None = None
-    """Where to leave what the programs printed."""
+    """Where to leave what the programs printed, in a folder for each case."""
 
-    @property
-    def limit_s(self) -> float:
-        """How long the downloader is watched, unless all has arrived before."""
-        return self.observe_s + self.case.first_request_s if self.blocked else self.case.limit_s
+    def limit_s(self, case: Case) -> float:
+        """How long a downloader is watched, unless all has arrived before."""
+        return self.observe_s + case.first_request_s if self.blocked else case.limit_s
 
     def arguments(self) -> list[str]:
         """The command line of `python -m tools.lab` that runs this trial."""
-        arguments = ["run", self.case.name, "--json", "--with" if self.blocked else "--without"]
+        arguments = ["run", *(case.name for case in self.cases), "--json"]
+        arguments += ["--with" if self.blocked else "--without"]
         arguments += ["--observe", str(self.observe_s), "--size", str(self.size)]
-        if self.pcap:
-            arguments += ["--pcap", str(self.pcap)]
-        if self.logs:
-            arguments += ["--logs", str(self.logs)]
+        arguments += ["--ordinary"] if self.ordinary else []
+        arguments += ["--pcap", str(self.pcap)] if self.pcap else []
+        arguments += ["--logs", str(self.logs)] if self.logs else []
         return arguments
 
-    def run(self) -> Outcome:
-        """Set up, try, take down. Raises LabError when a part of the lab fails."""
+    def run(self) -> Result:
+        """Set up, try, take down. Raises LabError when the router or the blocker fails."""
+        lines = [(case.family,) for case in self.cases]
         # A capture shall show segments as they are on a wire.
-        with Topology([self.case.family], offloads=self.pcap is None) as topology:
+        with Topology(
+            *lines, *([_BOTH_FAMILIES] if self.ordinary else []), offloads=self.pcap is None
+        ) as topology:
             try:
                 return self._run(topology)
             finally:
                 if self.logs:
-                    self.logs.mkdir(parents=True, exist_ok=True)
-                    for log in topology.folder.glob("*.log"):
-                        shutil.copy(log, self.logs)
+                    self._keep_logs(topology, self.logs)
 
-    def _run(self, topology: Topology) -> Outcome:
+    def _run(self, topology: Topology) -> Result:
         with contextlib.ExitStack() as stack:
             if self.pcap:
                 stack.enter_context(_capture(topology, self.pcap))
             blocker: Blocker | None = None
             if self.blocked:
                 blocker = stack.enter_context(run_blocker(topology))
-            downloader = _start_swarm(topology, self.case, self.size)
-            started = time.monotonic()
-            while (elapsed := time.monotonic() - started) < self.limit_s:
-                downloader.program.require_alive()
-                arrived = downloader.bytes_present()
-                if arrived == self.size:
-                    break
+            traffic = OrdinaryTraffic(topology.lines[-1]) if self.ordinary else None
+            attempts = [
+                _Attempt.start(line, case, self.size, self.limit_s(case))
+                for line, case in zip(topology.lines, self.cases, strict=False)
+            ]
+            while sum(attempt.look() for attempt in attempts):  # any() would leave some out
+                if traffic:
+                    traffic.flow()
                 time.sleep(_POLL_S)
             time.sleep(2 * _POLL_S)  # the status lags behind the disk
-            return Outcome(
-                case=self.case.name,
-                blocked=self.blocked,
-                size=self.size,
-                bytes=downloader.bytes_present(),
-                seconds=round(elapsed, 1),
-                learned=_learned(downloader),
-                report=blocker.report() if blocker else None,
+            detections = blocker.detections() if blocker else []
+            return Result(
+                outcomes=[attempt.outcome(self.blocked, detections) for attempt in attempts],
+                ordinary=traffic.usages if traffic else [],
+                accused=_naming(topology.lines[-1], detections) if traffic else [],
+                counters=blocker.counters() if blocker else None,
             )
 
-
-def _start_swarm(topology: Topology, case: Case, size: int) -> Peer:
-    """Start tracker or DHT, the seed, and when that is found there, the downloader."""
-    tracker_port, seed_port, port = random_port(), random_port(), random_port()
-    scheme = _TRACKER_SCHEMES.get(case.discovery)
-    trackers = [announce_url(scheme, case.family, tracker_port)] if scheme else []
-    torrent = make_torrent(topology.folder, size, trackers)
-    dht: Dht | None = None
-    if scheme:
-        start_tracker(topology, scheme, case.family, tracker_port, torrent.info_hash)
-    elif case.discovery == "dht":
-        dht = start_dht(topology, case.family, built_in_names=case.downloader == "transmission")
-    arrivals = topology.folder / "arrivals"
-    arrivals.mkdir()
-    common = PeerSettings(
-        torrent=torrent,
-        folder=arrivals,
-        family=case.family,
-        address=topology.client_address(case.family),
-        port=port,
-        transport=case.transport,
-        encryption=case.encryption,
-        dht=dht is not None,
-        dht_routers=dht.routers if dht else (),
-    )
-    seed_address = topology.server_address(case.family)
-    seed_settings = replace(
-        common,
-        seed=True,
-        folder=torrent.folder,
-        address=seed_address,
-        port=seed_port,
-        dial=((common.address, port),) if case.discovery == "dialled" else (),
-    )
-    seed = CLIENTS[case.seed](topology, topology.server, seed_settings, "seed")
-    _wait_for_seed(seed, dht)
-    dial = ((seed_address, seed_port),) if case.discovery == "dial" else ()
-    return CLIENTS[case.downloader](
-        topology, topology.client, replace(common, dial=dial), "downloader"
-    )
+    def _keep_logs(self, topology: Topology, logs: Path) -> None:
+        for line, case in zip(topology.lines, self.cases, strict=False):
+            (logs / case.name).mkdir(parents=True, exist_ok=True)
+            for log in line.folder.glob("*.log"):
+                shutil.copy(log, logs / case.name)
+        for log in topology.folder.glob("*.log"):
+            shutil.copy(log, logs)
 
 
-def _wait_for_seed(seed: Peer, dht: Dht | None) -> None:
-    """Return when the seed can be reached, and found where it announces itself."""
-    if seed.status_file is None:
-        port = seed.settings.port
-        seed.program.wait_for(lambda: seed.program.listens("tcp", port), _SEED_TIMEOUT_S)
-        return
+@dataclass(slots=True)
+class _Attempt:
+    """A case under way on a line."""
 
-    def announced() -> bool:
-        status = seed.status()
-        tracked = not seed.settings.torrent.trackers or status.get("tracker_replies")
-        return bool(status.get("seeding") and tracked)
+    line: Line
+    case: Case
+    size: int
+    limit_s: float
+    downloader: Peer | None = None
+    error: str = ""
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
 
-    seed.program.wait_for(announced, _SEED_TIMEOUT_S)
-    if dht:
-        wait_until(lambda: bool(dht.status().get("announces")), _SEED_TIMEOUT_S, "seed in the DHT")
+    @classmethod
+    def start(cls, line: Line, case: Case, size: int, limit_s: float) -> _Attempt:
+        try:
+            return cls(line, case, size, limit_s, start_swarm(line, case, size))
+        except LabError as error:
+            return cls(line, case, size, limit_s, error=str(error))
+
+    def look(self) -> bool:
+        """Look how far it is; whether it goes on."""
+        if self.downloader is None or self.error or self.seconds:
+            return False
+        elapsed = time.monotonic() - self.started
+        try:
+            self.downloader.program.require_alive()
+        except LabError as error:
+            self.error = str(error)
+        if self.error or elapsed >= self.limit_s or self.downloader.bytes_present() == self.size:
+            self.seconds = round(elapsed, 1)
+        return not self.seconds
+
+    def outcome(self, blocked: bool, detections: list[Detection]) -> Outcome:
+        return Outcome(
+            case=self.case.name,
+            blocked=blocked,
+            size=self.size,
+            bytes=self.downloader.bytes_present() if self.downloader else 0,
+            seconds=self.seconds,
+            learned=_learned(self.downloader) if self.downloader else None,
+            detections=_naming(self.line, detections),
+            error=self.error,
+        )
+
+
+def _naming(line: Line, detections: list[Detection]) -> list[Detection]:
+    return [each for each in detections if any(line.addresses.contain(host) for host in each.hosts)]
 
 
 def _learned(downloader: Peer) -> int | None:
     if downloader.status_file is None:
         return None
     status = downloader.status()
-    return sum(status.get(key, 0) for key in ("tracker_peers", "dht_peers", "dht_nodes"))
+    return sum(status.get(key, 0) for key in _LEARNED)
 
 
 @contextlib.contextmanager
 def _capture(topology: Topology, pcap: Path) -> Iterator[None]:
-    argv = ["tcpdump", "-i", LAN_INTERFACE, "-n", "-U", "-s", "0", "-Z", "root", "-w", str(pcap)]
+    argv = ["tcpdump", "-i", LAN_INTERFACE, "-n", "-U", "-s", "0", "-B", "16384"]
+    argv += ["-Z", "root", "-w", str(pcap)]
     tcpdump = topology.spawn(topology.router, argv, name="tcpdump")
     tcpdump.wait_for(lambda: "listening on" in tcpdump.log.read_text(), _TCPDUMP_TIMEOUT_S)
     yield

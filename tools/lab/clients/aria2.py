@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from tools.lab.addresses import endpoint
 from tools.lab.clients.peer import Peer, PeerSettings
 from tools.lab.namespace import Namespace
-from tools.lab.topology import Topology, endpoint
+from tools.lab.topology import Line
 
 
-def start(topology: Topology, where: Namespace, settings: PeerSettings, name: str) -> Peer:
+def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Peer:
     """Start aria2c; raises LabError for what it cannot be told."""
     settings.refuse("aria2", uTP=settings.transport == "utp", dialling=bool(settings.dial))
-    argv = ["aria2c", *_options(settings, dht_file=str(topology.folder / f"{name}.dht"))]
-    argv.append(str(settings.torrent.metainfo))
-    return Peer(topology.spawn(where, argv, name=name), settings)
+    argv = ["aria2c", *_options(settings, dht_file=str(line.folder / f"{name}.dht"))]
+    argv.append(settings.source)
+    return Peer(line.spawn(where, argv, name=name), settings)
 
 
 def _options(settings: PeerSettings, dht_file: str) -> list[str]:
@@ -31,7 +32,8 @@ def _options(settings: PeerSettings, dht_file: str) -> list[str]:
         "dht-file-path6": dht_file,
         "bt-enable-lpd": settings.lsd,
         "enable-peer-exchange": settings.pex,
-        "bt-require-crypto": settings.encryption == "required",
+        # With the level `plain` it offers both kinds of payload, and the other side chooses.
+        "bt-require-crypto": settings.encryption in ("handshake", "required"),
         "bt-min-crypto-level": "arc4" if settings.encryption == "required" else "plain",
         "check-integrity": settings.seed,
         "seed-ratio": "0.0",
@@ -48,9 +50,9 @@ def _options(settings: PeerSettings, dht_file: str) -> list[str]:
         options["dht-listen-port"] = settings.port
     if dht and settings.family == 6:
         options["dht-listen-addr6"] = settings.address
-    if settings.dht_routers:
+    if settings.dht_nodes:
         entry = "dht-entry-point" if settings.family == 4 else "dht-entry-point6"
-        options[entry] = endpoint(*settings.dht_routers[0])
+        options[entry] = endpoint(*settings.dht_nodes[0])
     return [f"--{key}={_text(value)}" for key, value in options.items()]
 
 

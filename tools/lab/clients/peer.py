@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tools.lab.addresses import Family
 from tools.lab.program import LabError, Program
-from tools.lab.topology import Family
 from tools.lab.torrent import Torrent
 
 Transport = Literal["tcp", "utp", "both"]
-Encryption = Literal["off", "allowed", "required"]
+Encryption = Literal["off", "allowed", "handshake", "required"]
 
 
 def random_port() -> int:
@@ -33,15 +33,25 @@ class PeerSettings:
     """Of that family; the client binds to it."""
     port: int
     seed: bool = False
+    magnet: bool = False
+    """Know only the magnet link, not the metainfo (BEP 9)."""
     transport: Transport = "tcp"
     encryption: Encryption = "off"
-    """off: never offered nor accepted; allowed: both ways; required: nothing else (MSE/PE)."""
+    """MSE/PE. off: never offered nor accepted; allowed: both ways; handshake: nothing else,
+    but the payload in plaintext; required: nothing else, and the payload in RC4."""
     dht: bool = False
-    dht_routers: tuple[tuple[str, int], ...] = ()
+    dht_nodes: tuple[tuple[str, int], ...] = ()
     lsd: bool = False
     pex: bool = False
     dial: tuple[tuple[str, int], ...] = ()
     """Peers to call without any discovery, again and again."""
+    acquaintance: bool = False
+    """A seed that lets nobody download from it: is there to be asked for peers (BEP 11)."""
+
+    @property
+    def source(self) -> str:
+        """What a client is given: the magnet link, or the path of the metainfo."""
+        return self.torrent.magnet if self.magnet else str(self.torrent.metainfo)
 
     def refuse(self, client: str, **unsupported: bool) -> None:
         """Raise LabError for the first of `unsupported` that holds."""

@@ -1,35 +1,57 @@
 """Transmission's daemon, told what to do by a settings file and a watched folder.
 
-Version 3.00 cannot turn TCP off. It announces and connects within seconds, but asks no peer
-for data in its first 13 s.
+Version 3.00 cannot turn TCP off: where a case is of uTP alone, it is the other side that has
+no TCP. It announces and connects within seconds, but asks no peer for data in its first 13 s.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from ipaddress import ip_address
 
 from tools.lab.clients.peer import Peer, PeerSettings
 from tools.lab.namespace import Namespace
-from tools.lab.topology import Topology
+from tools.lab.topology import Line
 
 _ENCRYPTION = {"off": 0, "allowed": 1, "required": 2}
+_RPC_PORT = 9091
+_RPC_TIMEOUT_S = 10.0
 
 
-def start(topology: Topology, where: Namespace, settings: PeerSettings, name: str) -> Peer:
+def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Peer:
     """Start transmission-daemon; raises LabError for what it cannot be told."""
     settings.refuse(
-        "transmission", utp_only=settings.transport == "utp", dialling=bool(settings.dial)
+        "transmission",
+        dialling=bool(settings.dial),
+        plaintext_after_MSE=settings.encryption == "handshake",
     )
-    home = topology.folder / name
+    home = line.folder / name
     watched = home / "watched"
     watched.mkdir(parents=True)
     (home / "settings.json").write_text(json.dumps(_settings(settings, str(watched))))
-    # With a ready resume file there would be no need to look at the payload; without one
-    # it is hashed at the start, which takes a moment only.
-    shutil.copy(settings.torrent.metainfo, watched)
+    if settings.dht_nodes:
+        (home / "dht.dat").write_bytes(_known_nodes(settings))
+    if not settings.magnet:
+        # With a ready resume file there would be no need to look at the payload; without
+        # one it is hashed at the start, which takes a moment only.
+        shutil.copy(settings.torrent.metainfo, watched)
     argv = ["transmission-daemon", "--foreground", "--log-debug", "--config-dir", str(home)]
-    return Peer(topology.spawn(where, argv, name=name), settings)
+    program = line.spawn(where, argv, name=name)
+    if settings.magnet:  # which it looks for in no folder
+        program.wait_for(lambda: program.listens("tcp", _RPC_PORT), _RPC_TIMEOUT_S)
+        where.run(["transmission-remote", "--add", settings.source])
+    return Peer(program, settings)
+
+
+def _known_nodes(settings: PeerSettings) -> bytes:
+    """The nodes that it knew when it last ended, as it keeps them (tr-dht.c)."""
+    compact = b"".join(
+        ip_address(address).packed + port.to_bytes(2, "big") for address, port in settings.dht_nodes
+    )
+    key = b"5:nodes" if settings.family == 4 else b"6:nodes6"
+    return b"d2:id20:%b%b%d:%be" % (os.urandom(20), key, len(compact), compact)
 
 
 def _settings(settings: PeerSettings, watched: str) -> dict[str, object]:
@@ -41,8 +63,10 @@ def _settings(settings: PeerSettings, watched: str) -> dict[str, object]:
         "peer-port": settings.port,
         "peer-port-random-on-start": False,
         "port-forwarding-enabled": False,
-        "rpc-enabled": False,
-        "utp-enabled": settings.transport == "both",
+        "rpc-enabled": settings.magnet,
+        "rpc-bind-address": "127.0.0.1",
+        "rpc-port": _RPC_PORT,
+        "utp-enabled": settings.transport != "tcp",
         "encryption": _ENCRYPTION[settings.encryption],
         "dht-enabled": settings.dht,
         "lpd-enabled": settings.lsd,

@@ -26,6 +26,7 @@ _WANTED_ALERTS = (
     | lt.alert.category_t.dht_notification
     | lt.alert.category_t.error_notification
     | lt.alert.category_t.peer_notification
+    | lt.alert.category_t.connect_notification
 )
 
 
@@ -35,9 +36,13 @@ def main(order_path: str) -> None:
     warnings.simplefilter("ignore", DeprecationWarning)
     order = json.loads(Path(order_path).read_text())
     session = lt.session({**order["settings"], "alert_mask": _WANTED_ALERTS})
+    if order["acquaintance"]:
+        # The default puts neighbours into a class of peers that are never choked.
+        session.set_peer_class_filter(lt.ip_filter())
     handle = session.add_torrent(_parameters(order))
     status_file = Path(order["status_file"])
-    counts = {"tracker_replies": 0, "tracker_peers": 0, "dht_peers": 0, "dht_replies": 0}
+    counts = {"tracker_replies": 0, "tracker_peers": 0, "dht_peers": 0}
+    neighbours: set[tuple[str, int]] = set()
     next_try = 0.0
     while True:
         for alert in session.pop_alerts():
@@ -45,9 +50,13 @@ def main(order_path: str) -> None:
         status = handle.status()
         if time.monotonic() >= next_try and status.state != lt.torrent_status.checking_files:
             next_try = time.monotonic() + _RETRY_S
-            _try_again(handle, order, missing=not status.num_peers)
+            _try_again(handle, order, missing=order["acquaintance"] or not status.num_peers)
+        neighbours |= {
+            peer.ip for peer in handle.get_peer_info() if peer.source & (peer.pex | peer.lsd)
+        }
         report = {
             **counts,
+            "neighbours": len(neighbours),  # that PEX or LSD has named
             "dht_nodes": session.status().dht_nodes,
             "seeding": int(status.is_seeding),
             "payload_bytes": status.total_payload_download,
@@ -60,8 +69,11 @@ def main(order_path: str) -> None:
 
 
 def _parameters(order: dict[str, Any]) -> lt.add_torrent_params:
-    parameters = lt.add_torrent_params()
-    parameters.ti = lt.torrent_info(order["torrent"])
+    if order["source"].startswith("magnet:"):
+        parameters = lt.parse_magnet_uri(order["source"])
+    else:
+        parameters = lt.add_torrent_params()
+        parameters.ti = lt.torrent_info(order["source"])
     parameters.save_path = order["folder"]
     flags = lt.torrent_flags.update_subscribe
     for wanted, flag in (
@@ -89,7 +101,6 @@ def _try_again(handle: lt.torrent_handle, order: dict[str, Any], *, missing: boo
 def _count(alert: lt.alert, counts: dict[str, int]) -> None:
     print(time.strftime("%H:%M:%S"), type(alert).__name__, alert.message(), flush=True)
     if isinstance(alert, lt.dht_reply_alert):
-        counts["dht_replies"] += 1
         counts["dht_peers"] += alert.num_peers
     elif isinstance(alert, lt.tracker_reply_alert):
         counts["tracker_replies"] += 1
