@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.traffic import INNOCENT, Datagrams, tcp_exchange
+from tests.service.traffic import DHT_PING, INNOCENT, Datagrams, tcp_exchange
 from tools.lab.blocker import Blocker, run_blocker
 from tools.lab.program import wait_until
 from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Family, Topology
@@ -55,8 +55,15 @@ def test_the_first_datagram_dies_in_the_driver(topology: Topology, family: Famil
         (ban,) = json.loads(topology.router.run(command).stdout)
         assert (ban["address"], ban["reason"]) == (host, event["signature"])
         assert ban["driver_packets"] == 2
-        # The answer of the server went through the driver, too: to the banned host.
+        # Both ways, by the lengths in the IP headers.
         assert ban["driver_bytes"] == 2 * ((20 if family == 4 else 40) + 8 + len(INNOCENT))
+
+
+def test_a_dht_query_dies_in_the_driver(topology: Topology) -> None:
+    with run_blocker(topology, "--xdp-signatures") as blocker, Datagrams(topology) as datagrams:
+        assert not datagrams.pass_through(DHT_PING)
+        (event,) = _told(blocker, 1)
+        assert (event["signature"], event["in_driver"]) == ("bittorrent.dht.query", True)
 
 
 @FAMILIES
