@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -31,6 +31,8 @@ ENVIRONMENT = {
     "BAN_DURATION": "ban_duration",
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
+    "EVENT_LOG": "event_log",
+    "METRICS_LISTEN": "metrics_listen",
     "CLEANUP_INTERVAL": "cleanup_interval",
     "DETECTION_PROFILE": "detection_profile",
 }
@@ -49,6 +51,22 @@ def _upper(value: object) -> object:
 def _upper_list(value: object) -> object:
     parts = _comma_separated(value)
     return tuple(map(_upper, parts)) if isinstance(parts, tuple) else parts
+
+
+class Listen(NamedTuple):
+    """An address (or name) and a TCP port of this machine."""
+
+    host: str
+    port: int
+
+
+def _listen(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("it must be HOST:PORT, as in 127.0.0.1:9810 or [::1]:9810")
+    return Listen(host.removeprefix("[").removesuffix("]"), int(port))
 
 
 class Settings(BaseModel):
@@ -98,8 +116,23 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
         Field("INFO", description="what is logged")
     )
+    event_log: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="where events go as JSON lines: files, `stdout`, `syslog`"
+    )
     detection_log: Path | None = Field(
-        None, description="file that gets a JSON line for each detection"
+        None, description="file for hex dumps of detected packets; a .pcapng goes beside it"
+    )
+    detection_log_mb: int = Field(
+        64, ge=1, le=1 << 20, description="MiB that hex dumps and captures take at most"
+    )
+    log_limit: int = Field(
+        10, ge=1, description="times a minute that one signature is told of one source"
+    )
+    log_limit_total: int = Field(
+        3000, ge=1, description="detections and ends of bans that are told in a minute"
+    )
+    metrics_listen: Annotated[Listen | None, BeforeValidator(_listen)] = Field(
+        None, description="HOST:PORT where Prometheus may fetch metrics"
     )
 
     @property
@@ -136,7 +169,8 @@ def load_settings(
         if problem["type"] == "extra_forbidden":
             known = ", ".join(Settings.model_fields)
             raise InputError(f"{origins[name]} is not a setting; known: {known}") from None
-        message = problem["msg"][:1].lower() + problem["msg"][1:]
+        message = problem["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
         raise InputError(f"{origins[name]}: {message}, not {problem['input']!r}") from None
 
 

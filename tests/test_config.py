@@ -50,6 +50,9 @@ def test_every_variable_is_a_setting() -> None:
         ("queue_num", "65535", 65535),
         ("detection_profile", "strict", "strict"),
         ("detection_log", "/var/log/x", Path("/var/log/x")),
+        ("event_log", "/var/log/x,syslog", ("/var/log/x", "syslog")),
+        ("metrics_listen", "127.0.0.1:9810", ("127.0.0.1", 9810)),
+        ("metrics_listen", "[::1]:9810", ("::1", 9810)),
     ],
 )
 def test_values(name: str, value: Any, taken: Any) -> None:
@@ -68,6 +71,9 @@ def test_values(name: str, value: Any, taken: Any) -> None:
         ("MONITOR_ONLY", "perhaps"),
         ("LOG_LEVEL", "LOUD"),
         ("CLEANUP_INTERVAL", "0"),
+        ("METRICS_LISTEN", "9810"),
+        ("METRICS_LISTEN", "localhost:0"),
+        ("METRICS_LISTEN", "localhost:65536"),
         ("DETECTION_PROFILE", "paranoid"),
     ],
 )

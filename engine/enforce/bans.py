@@ -80,22 +80,22 @@ class BanList:
             enforcer.ban(address, ban.expires_ns)
         return ban
 
-    def unban(self, address: bytes) -> bool:
-        """Lift a ban; false if there was none."""
-        if self._bans.pop(address, None) is None:
-            return False
-        for enforcer in self._enforcers:
-            enforcer.unban(address)
-        return True
+    def unban(self, address: bytes) -> Ban | None:
+        """Lift a ban and give it; None if there was none."""
+        ban = self._bans.pop(address, None)
+        if ban is not None:
+            for enforcer in self._enforcers:
+                enforcer.unban(address)
+        return ban
 
     def until_ns(self) -> Iterator[tuple[bytes, int]]:
         """The addresses banned, and when their bans end."""
         return ((ban.address, ban.expires_ns) for ban in self)
 
-    def expire(self) -> int:
-        """Forget the bans that have run out; gives how many."""
+    def expire(self) -> list[Ban]:
+        """Forget the bans that have run out, and give them."""
         now = time.monotonic_ns()
-        expired = [ban.address for ban in self._bans.values() if ban.expires_ns <= now]
-        for address in expired:
-            self.unban(address)
-        return len(expired)
+        expired = [ban for ban in self._bans.values() if ban.expires_ns <= now]
+        for ban in expired:
+            self.unban(ban.address)
+        return expired

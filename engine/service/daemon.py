@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.config import Settings
 from engine.enforce.bans import BanList
@@ -35,17 +34,25 @@ from engine.inspect.judgement import tagged_hosts
 from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer
 from engine.service.events import Events
+from engine.service.exporter import Exporter
 from engine.service.interfaces import chosen_interfaces
+from engine.service.losses import Losses
 from engine.service.messages import Start
 from engine.service.reload import Reloader
+from engine.service.snapshot import status_of
+from engine.service.status import Status
 from engine.service.workers import Workers
 from engine.sources.nfqueue import kernel_counters
 
 READY = "btblocker is ready"
 # Between two looks at whether all workers are well.
 _CHECK_S = 1.0
+# Between two looks at what is lost, of packets and of logs.
+_WATCH_S = 5.0
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Daemon:
@@ -59,20 +66,21 @@ class Daemon:
         self._settings = settings
         self._reread = reread
         self._built = _build(settings)
-        self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
+        self._events = Events(settings)
+        self._losses = Losses(self._events, fail_open=settings.fail_open)
         self._policy = Policy()
-        self._started = time.time()
         self._stopping = False
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
+        self._exporter: Exporter | None = None
         self._bans = BanList()
         self._selector = selectors.DefaultSelector()
         self._reloader = Reloader(self._selector)
-        self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "status": self._status,
+        self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any]]] = {
+            "status": lambda _: self._status(),
             "bans": self._list_bans,
             "ban": self._ban,
             "unban": self._unban,
@@ -95,18 +103,25 @@ class Daemon:
             enforcers = [self._workers] if self._xdp is None else [self._xdp, self._workers]
             self._bans = BanList(*enforcers)
             self._install_rules(held)
+            if settings.metrics_listen is not None:
+                exporter = Exporter(settings.metrics_listen, self._status_in_turn)
+                self._exporter = held.enter_context(exporter)
             _log.info("%s: %s", READY, self._describe())
+            attachments = () if self._xdp is None else self._xdp.attachments
+            self._events.started(settings.queue_num, self._built.signatures, attachments)
             self._loop()
             _log.info("stopping")
+            counters, _ = self._workers.counters()
+            self._events.stopped(counters.packets, counters.dropped)
 
     # --- what the workers detect
 
-    def _detected(self, detections: tuple[Detection, ...]) -> None:
+    def _detected(self, detections: tuple[Detection, ...], datagram: bytes) -> None:
+        duration_s = self._settings.ban_duration
         for detection in detections:
             banned = () if self._settings.monitor_only else self._policy.banned_by(detection)
-            for address in banned:
-                self._bans.ban(address, detection.signature, self._settings.ban_duration)
-            self._events.detected(detection, banned)
+            bans = [self._bans.ban(each, detection.signature, duration_s) for each in banned]
+            self._events.detected(detection, bans, datagram)
 
     def _take_matches(self) -> None:
         """Hear what signatures in the driver have dropped and banned by themselves."""
@@ -115,7 +130,7 @@ class Daemon:
         for match in self._xdp.matches():
             then, packet = match.signature.then, match.packet
             source = packet.source
-            self._bans.ban_until(source.address, match.signature.id, match.expires_ns)
+            ban = self._bans.ban_until(source.address, match.signature.id, match.expires_ns)
             if then.tag is not None:
                 expires_s = time.monotonic() + then.tag.lasts_s
                 for host in tagged_hosts(then.tag, packet):
@@ -131,7 +146,7 @@ class Daemon:
                 payload_packet=0,
                 in_driver=True,
             )
-            self._events.detected(detection, (source.address,))
+            self._events.detected(detection, [ban], b"")
 
     # --- start and stop
 
@@ -167,9 +182,16 @@ class Daemon:
             settings.monitor_only,
             settings.fail_open,
             settings.log_level,
+            sends_packets=settings.detection_log is not None,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
-        return Workers(starts, self._selector, self._detected, lambda: self._bans.until_ns())
+        return Workers(
+            starts,
+            self._selector,
+            self._detected,
+            lambda: self._bans.until_ns(),
+            lambda message: self._events.trouble("worker", message),
+        )
 
     def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
         settings = self._settings
@@ -187,7 +209,7 @@ class Daemon:
                 )
             )
         except UnavailableError as error:
-            _log.warning("Failed to initialize XDP filter: %s", error)
+            self._events.trouble("xdp", f"Failed to initialize XDP filter: {error}")
             _log.warning("going on with NFQUEUE alone: every packet is dropped there")
             return None
 
@@ -230,6 +252,7 @@ class Daemon:
             self._selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
         next_cleanup = time.monotonic() + self._settings.cleanup_interval
         next_check = time.monotonic() + _CHECK_S
+        next_watch = time.monotonic() + _WATCH_S
         while not self._stopping:
             for key, _ in self._selector.select(max(0.0, next_check - time.monotonic())):
                 key.data()
@@ -237,6 +260,9 @@ class Daemon:
             if now_s >= next_check:
                 next_check = now_s + _CHECK_S
                 self._workers.check()
+            if now_s >= next_watch:
+                next_watch = now_s + _WATCH_S
+                self._watch()
             if now_s >= next_cleanup:
                 next_cleanup = now_s + self._settings.cleanup_interval
                 self._clean_up()
@@ -253,14 +279,19 @@ class Daemon:
         while not self._calls.empty():
             self._calls.get()()
 
+    def _watch(self) -> None:
+        kernel = [kernel_counters(number) for number in self._settings.queues]
+        self._losses.look(kernel, self._workers.last_heard())
+        if self._exporter is not None and (ended := self._exporter.revive()):
+            self._events.trouble("metrics", ended)
+        self._events.watch()
+
     def _clean_up(self) -> None:
         self._policy.refresh()
         if self._xdp is not None:
             self._xdp.allow_only(self._policy.exempt_networks())
         self._take_matches()  # or a ban that was renewed just now would be taken for expired
-        expired = self._bans.expire()
-        if expired:
-            _log.info("%d bans have expired", expired)
+        self._events.expired(self._bans.expire())
 
     # --- reloads
 
@@ -269,22 +300,31 @@ class Daemon:
             self._reload()
 
     def _reload(self) -> Path:
-        """Build a new RuleSet beside the running one; settings follow it or stay.
+        """Open logs anew, and build a new RuleSet beside the running one; settings follow it.
 
         Gives the folder it is built from. Raises InputError for bad settings.
         """
+        began_s = time.monotonic()
+        self._events.reopen()
+
+        def refuse(reason: str) -> None:
+            self._events.reload_refused(reason, time.monotonic() - began_s)
+
         try:
             settings = self._reread()
         except InputError as error:
-            self._reloader.refuse(str(error))
+            refuse(str(error))
             raise
+
+        def in_force() -> None:
+            self._events.reloaded(self._built.signatures, time.monotonic() - began_s)
 
         def install(built: Built) -> None:
             if self._xdp is not None and (program := _program(built)) is not None:
                 self._take_matches()
                 self._xdp.replace(program)
             self._built = built
-            self._workers.install(built, lambda: self._reloader.succeed(built.signatures))
+            self._workers.install(built, in_force)
             # What packets, interfaces and rules hang on stays until a restart.
             names = ("signatures", "detection_profile", "ban_duration", "cleanup_interval")
             changed = {name: getattr(settings, name) for name in names}
@@ -294,7 +334,9 @@ class Daemon:
 
         _log.info("reloading signatures from %s", settings.signatures)
         for_driver = self._xdp is not None and self._settings.xdp_signatures
-        self._reloader.start(settings.signatures, settings.detection_profile, for_driver, install)
+        self._reloader.start(
+            settings.signatures, settings.detection_profile, for_driver, install, refuse
+        )
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -302,21 +344,29 @@ class Daemon:
 
     # --- requests
 
-    def _answer_in_turn(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run a request on the main thread; called on a client's thread."""
+    def _answer_in_turn(self, request: dict[str, Any]) -> Mapping[str, Any]:
+        """Answer a request; called on a client's thread."""
         handler = self._handlers.get(str(request.get("command")))
         if handler is None:
             raise InputError(f"unknown command; known: {', '.join(self._handlers)}")
-        answer: Future[dict[str, Any]] = Future()
+        return self._in_turn(lambda: handler(request))
+
+    def _status_in_turn(self) -> Status:
+        """The status; called on the exporter's thread."""
+        return self._in_turn(self._status)
+
+    def _in_turn(self, answer: Callable[[], T]) -> T:
+        """Run something on the main thread; called on another one."""
+        answered: Future[T] = Future()
 
         def call() -> None:
             try:
-                answer.set_result(handler(request))
+                answered.set_result(answer())
             except Exception as error:
-                answer.set_exception(error)
+                answered.set_exception(error)
 
         self._post(call)
-        return answer.result(timeout=TIMEOUT_S)
+        return answered.result(timeout=TIMEOUT_S)
 
     def _list_bans(self, _request: dict[str, Any]) -> dict[str, Any]:
         entries = {} if self._xdp is None else {e.address: e for e in self._xdp.banned()}
@@ -332,63 +382,20 @@ class Daemon:
         if not isinstance(duration_s, int) or duration_s < 1:
             raise InputError("a ban lasts a whole number of seconds")
         ban = self._bans.ban(address, "manual", duration_s)
-        _log.info("banned %s by hand for %d s", request["address"], duration_s)
+        self._events.banned_by_hand(ban)
         return {"ban": ban.as_json()}
 
     def _unban(self, request: dict[str, Any]) -> dict[str, Any]:
-        if not self._bans.unban(_address(request)):
+        ban = self._bans.unban(_address(request))
+        if ban is None:
             raise InputError(f"{request['address']} is not banned")
-        _log.info("unbanned %s by hand", request["address"])
+        self._events.unbanned_by_hand(ban)
         return {"unbanned": request["address"]}
 
-    def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        queue, workers = self._workers.counters()
-        kernel = [kernel_counters(number) for number in self._settings.queues]
-        xdp = None
-        if self._xdp is not None:
-            counters = self._xdp.counters()
-            xdp = {
-                "interfaces": [
-                    {"name": a.interface, "mode": a.mode} for a in self._xdp.attachments
-                ],
-                "passed": counters.passed,
-                "dropped_source": counters.dropped_source,
-                "dropped_destination": counters.dropped_destination,
-                "dropped_signature": counters.dropped_signature,
-                "signatures": [signature.id for signature in self._xdp.signatures],
-            }
-        return {
-            "pid": os.getpid(),
-            "uptime_s": round(time.time() - self._started, 1),
-            "monitor_only": self._settings.monitor_only,
-            "queue": {
-                "number": self._settings.queue_num,
-                "packets": queue.packets,
-                "accepted": queue.packets - queue.dropped,
-                "dropped": queue.dropped,
-                "errors": queue.errors,
-                "waiting": sum(counters.waiting for counters in kernel),
-                "queue_dropped": sum(counters.queue_dropped for counters in kernel),
-                "user_dropped": sum(counters.user_dropped for counters in kernel),
-            },
-            "workers": [
-                {"queue": w.queue_num, "pid": w.pid, "packets": w.counters.packets} for w in workers
-            ],
-            "signatures": {
-                "folder": str(self._settings.signatures),
-                "loaded": self._built.signatures,
-                "profile": self._settings.detection_profile,
-                "reloads": self._reloader.succeeded,
-                "failed_reloads": self._reloader.failed,
-            },
-            "flows": queue.flows,
-            "detections": {
-                "total": self._events.by_signature.total(),
-                "by_signature": dict(self._events.by_signature),
-            },
-            "bans": {"active": sum(1 for _ in self._bans)},
-            "xdp": xdp,
-        }
+    def _status(self) -> Status:
+        return status_of(
+            self._settings, self._workers, self._built, self._bans, self._xdp, self._events
+        )
 
 
 def _address(request: dict[str, Any]) -> bytes:

@@ -23,9 +23,10 @@ FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
 def _events(blocker: Blocker) -> list[dict[str, Any]]:
-    if not blocker.detection_log.exists():
+    if not blocker.event_log.exists():
         return []
-    return [json.loads(line) for line in blocker.detection_log.read_text().splitlines()]
+    lines = map(json.loads, blocker.event_log.read_text().split("\n")[:-1])
+    return [event for event in lines if event["event"] == "detection"]
 
 
 def _told(blocker: Blocker, count: int) -> list[dict[str, Any]]:
