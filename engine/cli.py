@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
-from rich.table import Table
 
-from engine.ban_commands import add_ban_commands
 from engine.certainty import DEFAULT_PROFILE, PROFILES
 from engine.compiler.driver import Placement, placements
 from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
+from engine.console.bans import add_ban_commands
+from engine.console.status import status_page
+from engine.console.top import show_top, stream_top
 from engine.errors import BtblockerError
 from engine.language.diagnostics import SignatureError, has_errors
 from engine.language.schema import signature_schema_text
 from engine.paths import shipped_signatures
 from engine.selftest import self_test
 from engine.service.control import ask
+from engine.service.status import Status
 from engine.signatures import load
 
 EXIT_INTERRUPTED = 130
@@ -107,7 +110,12 @@ def _add_run(commands: Any) -> None:
     add("--state-directory", "state_directory", metavar="DIR")
     add("--cleanup-interval", "cleanup_interval", metavar="SECONDS")
     add("--log-level", "log_level", metavar="LEVEL")
+    add("--event-log", "event_log", metavar="FILE|stdout|syslog[,...]")
     add("--detection-log", "detection_log", metavar="FILE")
+    add("--detection-log-mb", "detection_log_mb", metavar="MIB")
+    add("--log-limit", "log_limit", metavar="N")
+    add("--log-limit-total", "log_limit_total", metavar="N")
+    add("--metrics-listen", "metrics_listen", metavar="HOST:PORT")
 
 
 def _add_check(commands: Any) -> None:
@@ -143,7 +151,8 @@ def _add_check(commands: Any) -> None:
 def _add_control(commands: Any) -> None:
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Any:
         parser = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        parser.add_argument("--json", action="store_true", help="answer in JSON")
+        if name != "metrics":  # they have a form of their own
+            parser.add_argument("--json", action="store_true", help="answer in JSON")
         parser.add_argument(
             "--queue-num",
             type=int,
@@ -155,8 +164,20 @@ def _add_control(commands: Any) -> None:
         return parser
 
     add("status", _status, "show what a running blocker does")
+    top = add("top", _top, "show what it is doing, live")
+    top.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="default: %(default)s"
+    )
+    add("metrics", _metrics, "print its metrics as Prometheus reads them")
     add_ban_commands(add)
     add("reload", _reload, "reload its signatures, as SIGHUP does")
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0.1 <= (seconds := float(text)) <= 3600:
+            return seconds
+    raise argparse.ArgumentTypeError(f"a number of seconds from 0.1 to 3600, not {text!r}")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -166,11 +187,11 @@ def _run(options: argparse.Namespace) -> int:
         return load_settings(options.config, os.environ, flags)
 
     from engine.service.daemon import Daemon
-    from engine.service.logs import set_up_logging
+    from engine.service.logs import logging_to_stderr
 
     at_start = settings()
-    set_up_logging(at_start.log_level)
-    Daemon(at_start, settings).run()
+    with logging_to_stderr(at_start.log_level):
+        Daemon(at_start, settings).run()
     return 0
 
 
@@ -233,46 +254,38 @@ def _signature_lines(facts: Statistics, placed: Sequence[Placement]) -> Iterator
 
 
 def _status(options: argparse.Namespace) -> int:
-    status = ask(options.queue_num, {"command": "status"})
+    status = _ask_status(options)
     if options.json:
         print(json.dumps(status, indent=2))
-        return 0
-    queue, signatures, xdp = status["queue"], status["signatures"], status["xdp"]
-    mode = " (monitor only: nothing is dropped)" if status["monitor_only"] else ""
-    table = Table.grid(padding=(0, 2))
-    table.add_row("running", f"pid {status['pid']}, {status['uptime_s']:.0f} s{mode}")
-    table.add_row(
-        "queue",
-        f"{queue['number']}: {queue['packets']} packets, {queue['dropped']} dropped, "
-        f"{queue['waiting']} waiting, "
-        f"{queue['queue_dropped'] + queue['user_dropped']} lost, {queue['errors']} errors",
-    )
-    if xdp is None:
-        table.add_row("XDP", "off")
     else:
-        interfaces = ", ".join(f"{i['name']} ({i['mode']})" for i in xdp["interfaces"])
-        dropped = sum(count for name, count in xdp.items() if name.startswith("dropped_"))
-        in_driver = f", {len(xdp['signatures'])} signatures" if xdp["signatures"] else ""
-        table.add_row("XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped{in_driver}")
-    table.add_row(
-        "signatures",
-        f"{signatures['loaded']} from {signatures['folder']} ({signatures['profile']}), "
-        f"{signatures['reloads']} reloads, "
-        f"{signatures['failed_reloads']} refused",
-    )
-    bans, state = status["bans"], status["state"]
-    table.add_row(
-        "bans",
-        f"{bans['active']} in force, {bans['remembered']} ended and remembered, "
-        f"{_many(bans['allowed_networks'], 'network')} allowed",
-    )
-    table.add_row("state", state["problem"] or state["file"] or "not kept: no --state-directory")
-    detections = status["detections"]
-    table.add_row("detections", str(detections["total"]))
-    for signature, count in sorted(detections["by_signature"].items()):
-        table.add_row("", f"{count:>8}  {signature}")
-    _out.print(table, soft_wrap=True)
+        _out.print(status_page(status), soft_wrap=True)
     return 0
+
+
+def _top(options: argparse.Namespace) -> int:
+    """Show what a running blocker is doing, again and again; once where this is no terminal."""
+
+    def status() -> Status:
+        return _ask_status(options)
+
+    if options.json:
+        stream_top(status, options.interval)
+    else:
+        show_top(status, _out, options.interval)
+    return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from prometheus_client import generate_latest
+
+    from engine.service.metrics import registry
+
+    print(generate_latest(registry(lambda: _ask_status(options))).decode(), end="")
+    return 0
+
+
+def _ask_status(options: argparse.Namespace) -> Status:
+    return cast(Status, ask(options.queue_num, {"command": "status"}))
 
 
 def _reload(options: argparse.Namespace) -> int:

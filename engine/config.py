@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "BAN_DURATION": "ban_duration",
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
+    "EVENT_LOG": "event_log",
+    "METRICS_LISTEN": "metrics_listen",
     "CLEANUP_INTERVAL": "cleanup_interval",
     "DETECTION_PROFILE": "detection_profile",
     # systemd sets this one for a unit that says StateDirectory=.
@@ -80,6 +82,22 @@ Networks = Annotated[
     tuple[Annotated[Network, BeforeValidator(parse_network)], ...],
     BeforeValidator(_comma_separated),
 ]
+
+
+class Listen(NamedTuple):
+    """An address (or name) and a TCP port of this machine."""
+
+    host: str
+    port: int
+
+
+def _listen(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("it must be HOST:PORT, as in 127.0.0.1:9810 or [::1]:9810")
+    return Listen(host.removeprefix("[").removesuffix("]"), int(port))
 
 
 class Settings(BaseModel):
@@ -159,8 +177,23 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
         Field("INFO", description="what is logged")
     )
+    event_log: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="where events go as JSON lines: files, `stdout`, `syslog`"
+    )
     detection_log: Path | None = Field(
-        None, description="file that gets a JSON line for each detection"
+        None, description="file for hex dumps of detected packets; a .pcapng goes beside it"
+    )
+    detection_log_mb: int = Field(
+        64, ge=1, le=1 << 20, description="MiB that hex dumps and captures take at most"
+    )
+    log_limit: int = Field(
+        10, ge=1, description="times a minute that one signature is told of one source"
+    )
+    log_limit_total: int = Field(
+        3000, ge=1, description="detections and ends of bans that are told in a minute"
+    )
+    metrics_listen: Annotated[Listen | None, BeforeValidator(_listen)] = Field(
+        None, description="HOST:PORT where Prometheus may fetch metrics"
     )
 
     @property

@@ -57,6 +57,9 @@ def test_every_variable_is_a_setting() -> None:
         ("allow", "10.0.0.1, 2001:db8::/32", tuple(map(ip_network, ("10.0.0.1", "2001:db8::/32")))),
         ("home_networks", ["10.0.0.0/8"], (ip_network("10.0.0.0/8"),)),
         ("home_networks", "", ()),
+        ("event_log", "/var/log/x,syslog", ("/var/log/x", "syslog")),
+        ("metrics_listen", "127.0.0.1:9810", ("127.0.0.1", 9810)),
+        ("metrics_listen", "[::1]:9810", ("::1", 9810)),
     ],
 )
 def test_values(name: str, value: Any, taken: Any) -> None:
@@ -75,6 +78,9 @@ def test_values(name: str, value: Any, taken: Any) -> None:
         ("MONITOR_ONLY", "perhaps"),
         ("LOG_LEVEL", "LOUD"),
         ("CLEANUP_INTERVAL", "0"),
+        ("METRICS_LISTEN", "9810"),
+        ("METRICS_LISTEN", "localhost:0"),
+        ("METRICS_LISTEN", "localhost:65536"),
         ("DETECTION_PROFILE", "paranoid"),
     ],
 )

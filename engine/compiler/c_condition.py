@@ -102,6 +102,24 @@ class _Translator:
                 each = matched_names(names, list(self._patterns.values()))
                 wanted = {"any": 1, "all": len(each)}.get(str(quantity), quantity)
                 return self._of(each, int(wanted), place, negated=negated)
+            case (
+                syntax.Comparison(
+                    operator="==" | "!=" as sign,
+                    left=syntax.Term(name="text") as term,
+                    right=syntax.Text() as text,
+                )
+                | syntax.Comparison(
+                    operator="==" | "!=" as sign,
+                    left=syntax.Text() as text,
+                    right=syntax.Term(name="text") as term,
+                )
+            ):
+                return self._texts(term, [text], negated=sign == "!=")
+            case syntax.Member(
+                operand=syntax.Term(name="text") as term,
+                container=syntax.Choice(constants=texts),
+            ):
+                return self._texts(term, texts, negated=negated)
             case syntax.Comparison(operator=sign, left=left, right=right):
                 return _compared(sign, self._value(left), self._value(right))
             case syntax.Member(operand=operand, container=syntax.Choice(constants=items)):
@@ -168,6 +186,25 @@ class _Translator:
             yield f"{read} == {value:#x}ull"
             position += width
 
+    def _texts(
+        self, term: syntax.Term, texts: Sequence[syntax.Expression], *, negated: bool
+    ) -> str:
+        """`text(offset, length)` is one of these, or is known and none of them."""
+        offset, length = map(constant, term.arguments)
+        if offset is None or length is None:
+            raise _UndecidableError("text at a computed offset")
+        if offset < 0 or length < 1:
+            raise _UnknownError
+        if offset + length > MAX_REACH_B:
+            raise _UndecidableError(f"text beyond byte {MAX_REACH_B}")
+        tests = [
+            _all(list(self._bytes_equal(offset, [(byte, 0xFF) for byte in text.value])))
+            for text in texts
+            if isinstance(text, syntax.Text) and len(text.value) == length
+        ]
+        found = _any(tests)
+        return _all([f"HAS({offset + length})", _not(found) if negated else found])
+
     # --- numbers
 
     def _value(self, expression: syntax.Expression) -> _Value:
@@ -225,7 +262,7 @@ def _any(tests: Sequence[str]) -> str:
 def _words(expression: syntax.Expression) -> str:
     """What an expression asks for that the driver does not know, in the author's words."""
     for node in walk(expression):
-        if isinstance(node, syntax.Term) and node.name not in _READS | _VARIABLES:
+        if isinstance(node, syntax.Term) and node.name not in {*_READS, *_VARIABLES, "text"}:
             return node.name
         if isinstance(node, syntax.Count):
             return f"count({node.pattern})"

@@ -195,24 +195,24 @@ class BanList:
             ban.first_seen, ban.offences = known.first_seen, known.offences
         return self._put(ban)
 
-    def unban(self, target: bytes) -> bool:
-        """Lift a ban, and forget it; false if there was none in force."""
+    def unban(self, target: bytes) -> Ban | None:
+        """Lift a ban, forget it and give it; None if there was none in force."""
         ban = self._bans.pop(target, None)
         if ban is None and self._past.pop(target, None) is None:
-            return False
+            return None
         self._state.forget(target)
         if ban is None:
-            return False
+            return None
         self._lift(target)
-        return ban.expires_ns > time.monotonic_ns()
+        return ban if ban.expires_ns > time.monotonic_ns() else None
 
-    def unban_in(self, networks: NetworkSet) -> int:
-        """Lift the bans of all targets in these networks; gives how many."""
+    def unban_in(self, networks: NetworkSet) -> list[Ban]:
+        """Lift the bans of all targets in these networks, and give them."""
         found = [target for target in self._bans if address_of(target) in networks]
-        return sum(self.unban(target) for target in found)
+        return [ban for ban in map(self.unban, found) if ban is not None]
 
-    def expire(self) -> int:
-        """End the bans that have run out, and forget old ones; gives how many have ended."""
+    def expire(self) -> list[Ban]:
+        """End the bans that have run out, and give them; forget old ones."""
         now = time.monotonic_ns()
         ended = (ban for ban in self._bans.values() if ban.expires_ns <= now)
         expired = list(islice(ended, MAX_EXPIRED_AT_ONCE))
@@ -223,7 +223,7 @@ class BanList:
         oldest_ns = now - self.growth.memory_s * _NS
         for ban in [ban for ban in self._past.values() if ban.expires_ns <= oldest_ns]:
             self._forget(ban.target)
-        return len(expired)
+        return expired
 
     def count(self, dropped: Mapping[bytes, tuple[int, int]]) -> None:
         """Add packets and bytes that were dropped for bans."""

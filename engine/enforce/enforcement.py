@@ -94,22 +94,23 @@ class Enforcement:
         self.bans.keep_counts()
         self.state.close()
 
-    def configure(self, settings: Settings) -> None:
-        """Go by other settings from now on; what is banned stays so."""
+    def configure(self, settings: Settings) -> list[Ban]:
+        """Go by other settings from now on; gives the bans of what they allow, which it lifts."""
         self._settings = settings
         self.bans.growth = Growth(
             settings.ban_growth, settings.ban_duration_max, settings.ban_memory
         )
-        self._exempt()
+        return self._exempt()
 
-    def take_machine(self, machine: Machine) -> None:
-        """Addresses, gateways and resolvers have been read again."""
-        if machine != self._machine:
-            self._machine = machine
-            self._exempt()
+    def take_machine(self, machine: Machine) -> list[Ban]:
+        """Addresses, gateways and resolvers have been read again; gives the bans it has lifted."""
+        if machine == self._machine:
+            return []
+        self._machine = machine
+        return self._exempt()
 
-    def clean_up(self) -> int:
-        """End the bans that have run out; gives how many."""
+    def clean_up(self) -> list[Ban]:
+        """End the bans that have run out, and give them."""
         self.bans.keep_counts()
         if self.state.begun_anew:
             self.state.begun_anew = False
@@ -117,18 +118,6 @@ class Enforcement:
             for network, since in self._by_hand.items():
                 self.state.allow(network, since)
         return self.bans.expire()
-
-    def status(self) -> dict[str, object]:
-        """Numbers for people and scripts."""
-        file, problem = self.state.file, self.state.problem
-        return {
-            "bans": {
-                "active": sum(1 for _ in self.bans),
-                "remembered": self.bans.remembered,
-                "allowed_networks": len(self.allowed()),
-            },
-            "state": {"file": file and str(file), "problem": problem or None},
-        }
 
     # --- detections
 
@@ -151,17 +140,19 @@ class Enforcement:
             raise InputError(f"{target_text(target)} {why}")
         return self.bans.ban(target, duration_s or self._settings.ban_duration, reason)
 
-    def unban(self, target: bytes) -> None:
-        """Lift a ban. Raises InputError if there is none."""
-        if not self.bans.unban(target):
+    def unban(self, target: bytes) -> Ban:
+        """Lift a ban, and give it. Raises InputError if there is none."""
+        ban = self.bans.unban(target)
+        if ban is None:
             raise InputError(f"{target_text(target)} is not banned")
+        return ban
 
     def allowed(self) -> list[tuple[Network, float | None]]:
         """The allowed networks, and when each was added by hand: None for the configuration's."""
         return [*((net, None) for net in self._settings.allow), *self._by_hand.items()]
 
-    def allow(self, networks: Iterable[Network]) -> int:
-        """Let all traffic of networks pass for good; gives how many bans that has lifted.
+    def allow(self, networks: Iterable[Network]) -> list[Ban]:
+        """Let all traffic of networks pass for good; gives the bans that this has lifted.
 
         Raises InputError when there is no room for more.
         """
@@ -183,8 +174,8 @@ class Enforcement:
         self.state.disallow(network)
         self._exempt()
 
-    def _exempt(self) -> int:
-        """Tell all who is never banned, and lift their bans; gives how many there were."""
+    def _exempt(self) -> list[Ban]:
+        """Tell all who is never banned, and lift their bans."""
         allowed = (*self._settings.allow, *self._by_hand)
         self._policy = Policy(self._settings, self._machine, allowed)
         self._queue.allow_only(allowed)

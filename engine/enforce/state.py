@@ -2,7 +2,7 @@
 
 A thread writes it, once a second at most and in one transaction that is on the disk when it
 ends: so a kill or a power cut loses the last second, and nobody waits for the disk. Nothing here
-stops the blocker. What cannot be read or written is told in the log, and then all goes on in
+stops the blocker. What cannot be read or written is a `problem` to be told, and all goes on in
 memory, with another attempt from time to time; a file that is no database, or a broken one, is
 put aside and begun anew.
 """
@@ -216,9 +216,7 @@ class BanState:
         except (OSError, sqlite3.Error) as error:
             self._fail("cannot be written", error)
             return False
-        if self.problem:
-            self.problem = ""
-            _log.warning("%s is written again", self.file)
+        self.problem = ""
         return True
 
     def _open(self) -> sqlite3.Connection:
@@ -242,10 +240,7 @@ class BanState:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
-        problem = f"{self.file} {what}: {error}"
-        if problem != self.problem:
-            _log.error("%s; going on in memory", problem)
-        self.problem = problem
+        self.problem = f"{self.file} {what}: {error}"
         # The lower byte of SQLite's code has the kind of error.
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
             self._put_aside()

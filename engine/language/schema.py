@@ -11,7 +11,7 @@ from engine.language.form import SignatureForm
 def signature_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of one YAML document, from the form that the loader uses."""
     schema = SignatureForm.model_json_schema()
-    _drop_titles(schema)
+    drop_titles(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "btblocker signature",
@@ -24,13 +24,13 @@ def signature_schema_text() -> str:
     return json.dumps(signature_schema(), indent=2) + "\n"
 
 
-def _drop_titles(schema: Any) -> None:
+def drop_titles(schema: Any) -> None:
     """Take away pydantic's titles, which only say the keys again."""
     if isinstance(schema, dict):
         if isinstance(schema.get("title"), str):
             del schema["title"]
         for inner in schema.values():
-            _drop_titles(inner)
+            drop_titles(inner)
     elif isinstance(schema, list):
         for inner in schema:
-            _drop_titles(inner)
+            drop_titles(inner)

@@ -12,6 +12,7 @@ from engine.enforce.enforcement import Enforcement
 from engine.enforce.target import parse_target, target_text
 from engine.errors import InputError
 from engine.service.control import Deferred
+from engine.service.events import Events
 
 _Request = dict[str, Any]
 _MAX_REASON = 200
@@ -22,8 +23,9 @@ _log = logging.getLogger(__name__)
 class BanRequests:
     """Answers requests about bans, on the daemon's own thread."""
 
-    def __init__(self, enforcement: Enforcement) -> None:
+    def __init__(self, enforcement: Enforcement, events: Events) -> None:
         self._enforcement = enforcement
+        self._events = events
         self.handlers: dict[str, Callable[[_Request], _Request | Deferred]] = {
             "bans": self._list,
             "ban": self._ban,
@@ -48,15 +50,10 @@ class BanRequests:
                 ban = self._enforcement.ban(
                     _target(address), _duration_s(wanted), _reason(wanted.get("reason"))
                 )
+                self._events.banned_by_hand(ban)
                 answer["banned"].append(ban.as_json())
             except InputError as error:
                 answer["refused"].append({"address": address, "why": str(error)})
-        banned = answer["banned"]
-        if len(banned) == 1:
-            ban = banned[0]
-            _log.info("banned %s by hand for %d s", ban["address"], ban["remaining_s"])
-        elif banned:
-            _log.info("banned %d addresses by hand", len(banned))
         return self._when_kept(answer)
 
     def _unban(self, request: _Request) -> Deferred:
@@ -64,9 +61,8 @@ class BanRequests:
         for address in _list_of(request, "addresses", str):
             try:
                 target = _target(address)
-                self._enforcement.unban(target)
+                self._events.unbanned_by_hand(self._enforcement.unban(target))
                 answer["unbanned"].append(target_text(target))
-                _log.info("unbanned %s by hand", address)
             except InputError as error:
                 answer["refused"].append({"address": address, "why": str(error)})
         return self._when_kept(answer)
@@ -83,8 +79,9 @@ class BanRequests:
         networks = [_network(text) for text in _list_of(request, "networks", str)]
         lifted = self._enforcement.allow(networks)
         shown = [_shown(network) for network in networks]
-        _log.info("allowed by hand: %s; bans lifted: %d", ", ".join(shown), lifted)
-        return self._when_kept({"allowed": shown, "lifted": lifted})
+        _log.info("allowed by hand: %s", ", ".join(shown))
+        self._events.exempted(lifted)
+        return self._when_kept({"allowed": shown, "lifted": len(lifted)})
 
     def _disallow(self, request: _Request) -> Deferred:
         networks = [_network(text) for text in _list_of(request, "networks", str)]

@@ -63,16 +63,23 @@ class Channel:
         """
         self._socket.settimeout(timeout_s)
         try:
-            data, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_B, 1)
+            data, files = self._read()
         except BlockingIOError:
             raise TimeoutError from None
-        except ConnectionError:
-            data, files = b"", []
         finally:
             self._socket.setblocking(False)
         if not data:
             raise EOFError
         return pickle.loads(data), _own(files[0]) if files else None
+
+    def _read(self) -> tuple[bytes, list[int]]:
+        try:
+            data, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_B, 1)
+        except ConnectionError:
+            # The other end is gone and had not read all. The kernel says so before it gives out
+            # what was sent, and once.
+            data, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_B, 1)
+        return data, files
 
     def finish(self) -> None:
         """Say no more: the other end reads what was sent, and then EOFError."""
@@ -97,20 +104,24 @@ def memory_file(name: str) -> BinaryIO:
 
 
 def start_process(module: str) -> tuple[subprocess.Popen[bytes], Channel]:
-    """Run the `main` of a module of ours in a process of its own.
+    """Run the `main` of a module of ours in a process of its own, with a channel to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        return run_main(module, theirs), Channel(ours)
+
+
+def run_main(module: str, end: socket.socket) -> subprocess.Popen[bytes]:
+    """The same with a socket of the caller's, whose number is its argument.
 
     A new interpreter, not a fork: the parent holds BPF maps, sockets and threads.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # -P: whatever folder we were started in, nothing in it is imported.
     place = str(Path(engine.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH"))))
     run = f"from {module} import main; main()"
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", run, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    return process, Channel(ours)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", run, str(end.fileno())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[end.fileno()],
+        env={**os.environ, "PYTHONPATH": path},
+    )

@@ -13,7 +13,7 @@ import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import BtblockerError, UnavailableError
@@ -22,9 +22,9 @@ TIMEOUT_S = 5.0
 MAX_REQUEST_B = 65536
 
 # Runs a request on the blocker's own thread and gives the answer.
-Handler = Callable[[dict[str, Any]], dict[str, Any]]
+Handler = Callable[[dict[str, Any]], Mapping[str, Any]]
 # The rest of a request, which the client's own thread can do.
-Deferred = Callable[[], dict[str, Any]]
+Deferred = Callable[[], Mapping[str, Any]]
 
 
 def _address(queue_num: int) -> str:
@@ -38,12 +38,12 @@ class _Connection(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         credentials = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
-            answer: dict[str, Any] = {"error": "only root may ask"}
+            answer: Mapping[str, Any] = {"error": "only root may ask"}
         else:
             answer = self._answer()
         self.wfile.write(json.dumps(answer).encode() + b"\n")
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Mapping[str, Any]:
         try:
             request = json.loads(self.rfile.readline(MAX_REQUEST_B))
             if not isinstance(request, dict):

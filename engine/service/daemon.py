@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import selectors
 import signal
 import socket
@@ -21,14 +20,13 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.config import BAN_SETTINGS, Settings
 from engine.enforce.enforcement import Enforcement
 from engine.enforce.machine import read_machine
 from engine.enforce.program import XdpProgram
 from engine.enforce.redirect import Redirect
-from engine.enforce.target import target_text
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
 from engine.inspect.inspector import Detection
@@ -37,17 +35,25 @@ from engine.service.ban_requests import BanRequests
 from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer, Deferred
 from engine.service.events import Events
+from engine.service.exporter import Exporter
 from engine.service.interfaces import chosen_interfaces
+from engine.service.losses import Losses
 from engine.service.messages import Start
 from engine.service.reload import Reloader
+from engine.service.snapshot import status_of
+from engine.service.status import Status
 from engine.service.workers import Workers
 from engine.sources.nfqueue import kernel_counters
 
 READY = "btblocker is ready"
 # Between two looks at whether all workers are well.
 _CHECK_S = 1.0
+# Between two looks at what is lost, of packets and of logs.
+_WATCH_S = 5.0
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Daemon:
@@ -61,22 +67,23 @@ class Daemon:
         self._settings = settings
         self._reread = reread
         self._built = _build(settings)
-        self._events = Events(settings.detection_log, monitor_only=settings.monitor_only)
-        self._started = time.time()
+        self._events = Events(settings)
+        self._losses = Losses(self._events, fail_open=settings.fail_open)
         self._stopping = False
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
+        self._exporter: Exporter | None = None
         self._selector = selectors.DefaultSelector()
         self._workers = self._make_workers()
         self._enforcement = Enforcement(settings, read_machine(), self._workers)
         self._reloader = Reloader(self._selector)
-        self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Deferred]] = {
-            "status": self._status,
+        self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any] | Deferred]] = {
+            "status": lambda _: self._status(),
             "reload": self._request_reload,
-            **BanRequests(self._enforcement).handlers,
+            **BanRequests(self._enforcement, self._events).handlers,
         }
 
     def run(self) -> None:
@@ -88,6 +95,7 @@ class Daemon:
             held.enter_context(self._signals())
             held.callback(self._reloader.close)
             self._enforcement.begin()
+            self._events.watch_state(self._enforcement.state.problem)
             held.callback(self._enforcement.close)
             held.enter_context(self._workers)
             self._workers.begin(self._built)
@@ -97,17 +105,24 @@ class Daemon:
             if self._xdp is not None:
                 held.enter_context(self._enforcement.also_in(self._xdp))
             self._install_rules(held)
+            if settings.metrics_listen is not None:
+                exporter = Exporter(settings.metrics_listen, self._status_in_turn)
+                self._exporter = held.enter_context(exporter)
             _log.info("%s: %s", READY, self._describe())
+            attachments = () if self._xdp is None else self._xdp.attachments
+            self._events.started(settings.queue_num, self._built.signatures, attachments)
             self._loop()
             _log.info("stopping")
+            counters, _ = self._workers.counters()
+            self._events.stopped(counters.packets, counters.dropped)
 
     # --- what the workers detect
 
-    def _detected(self, detections: tuple[Detection, ...]) -> None:
+    def _detected(self, detections: tuple[Detection, ...], datagram: bytes) -> None:
         for detection in detections:
             bans = self._enforcement.punish(detection)
             if bans or not detection.repeated:
-                self._events.detected(detection, [target_text(ban.target) for ban in bans])
+                self._events.detected(detection, bans, datagram)
 
     def _dropped(self, by_target: Mapping[bytes, tuple[int, int]]) -> None:
         self._enforcement.bans.count(by_target)
@@ -134,7 +149,7 @@ class Daemon:
                 ban=then.ban,
                 in_driver=True,
             )
-            self._detected((detection,))
+            self._detected((detection,), b"")
             if packet.source.address not in self._enforcement.bans:
                 # Allowed, or a gateway, since the moment before.
                 self._xdp.unban(packet.source.address)
@@ -173,6 +188,7 @@ class Daemon:
             settings.monitor_only,
             settings.fail_open,
             settings.log_level,
+            sends_packets=settings.detection_log is not None,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(
@@ -181,6 +197,7 @@ class Daemon:
             self._detected,
             self._dropped,
             lambda: self._enforcement.bans.until_ns(),
+            lambda message: self._events.trouble("worker", message),
         )
 
     def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
@@ -190,14 +207,10 @@ class Daemon:
         interfaces = chosen_interfaces(settings.interface)
         try:
             return held.enter_context(
-                XdpFilter(
-                    interfaces,
-                    XdpMode(settings.xdp_mode),
-                    _program(self._built),
-                )
+                XdpFilter(interfaces, XdpMode(settings.xdp_mode), _program(self._built))
             )
         except UnavailableError as error:
-            _log.warning("Failed to initialize XDP filter: %s", error)
+            self._events.trouble("xdp", f"Failed to initialize XDP filter: {error}")
             _log.warning("going on with NFQUEUE alone: every packet is dropped there")
             return None
 
@@ -240,6 +253,7 @@ class Daemon:
             self._selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
         next_cleanup = time.monotonic() + self._settings.cleanup_interval
         next_check = time.monotonic() + _CHECK_S
+        next_watch = time.monotonic() + _WATCH_S
         while not self._stopping:
             for key, _ in self._selector.select(max(0.0, next_check - time.monotonic())):
                 key.data()
@@ -247,6 +261,9 @@ class Daemon:
             if now_s >= next_check:
                 next_check = now_s + _CHECK_S
                 self._workers.check()
+            if now_s >= next_watch:
+                next_watch = now_s + _WATCH_S
+                self._watch()
             if now_s >= next_cleanup:
                 next_cleanup = now_s + self._settings.cleanup_interval
                 self._clean_up()
@@ -263,17 +280,23 @@ class Daemon:
         while not self._calls.empty():
             self._calls.get()()
 
+    def _watch(self) -> None:
+        kernel = [kernel_counters(number) for number in self._settings.queues]
+        self._losses.look(kernel, self._workers.last_heard())
+        if self._exporter is not None and (ended := self._exporter.revive()):
+            self._events.trouble("metrics", ended)
+        self._events.watch_state(self._enforcement.state.problem)
+        self._events.watch()
+
     def _clean_up(self) -> None:
         def read() -> None:
             machine = read_machine()
-            self._post(lambda: self._enforcement.take_machine(machine))
+            self._post(lambda: self._events.exempted(self._enforcement.take_machine(machine)))
 
         # It runs programs, which nobody should wait for.
         threading.Thread(target=read, name="machine", daemon=True).start()
         self._take_matches()  # or a ban that was renewed just now would be taken for expired
-        expired = self._enforcement.clean_up()
-        if expired:
-            _log.info("%d bans have expired", expired)
+        self._events.expired(self._enforcement.clean_up())
 
     # --- reloads
 
@@ -282,31 +305,42 @@ class Daemon:
             self._reload()
 
     def _reload(self) -> Path:
-        """Build a new RuleSet beside the running one; settings follow it or stay.
+        """Open logs anew, and build a new RuleSet beside the running one; settings follow it.
 
         Gives the folder it is built from. Raises InputError for bad settings.
         """
+        began_s = time.monotonic()
+        self._events.reopen()
+
+        def refuse(reason: str) -> None:
+            self._events.reload_refused(reason, time.monotonic() - began_s)
+
         try:
             settings = self._reread()
         except InputError as error:
-            self._reloader.refuse(str(error))
+            refuse(str(error))
             raise
+
+        def in_force() -> None:
+            self._events.reloaded(self._built.signatures, time.monotonic() - began_s)
 
         def install(built: Built) -> None:
             if self._xdp is not None and (program := _program(built)) is not None:
                 self._take_matches()
                 self._xdp.replace(program)
             self._built = built
-            self._workers.install(built, lambda: self._reloader.succeed(built.signatures))
+            self._workers.install(built, in_force)
             # What packets, interfaces and rules hang on stays until a restart.
             names = ("signatures", "detection_profile", "cleanup_interval", *BAN_SETTINGS)
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
-            self._enforcement.configure(self._settings)
+            self._events.exempted(self._enforcement.configure(self._settings))
 
         _log.info("reloading signatures from %s", settings.signatures)
         for_driver = self._xdp is not None and self._settings.xdp_signatures
-        self._reloader.start(settings.signatures, settings.detection_profile, for_driver, install)
+        self._reloader.start(
+            settings.signatures, settings.detection_profile, for_driver, install, refuse
+        )
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -314,71 +348,35 @@ class Daemon:
 
     # --- requests
 
-    def _answer_in_turn(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run a request on the main thread; called on a client's thread."""
+    def _answer_in_turn(self, request: dict[str, Any]) -> Mapping[str, Any]:
+        """Answer a request; called on a client's thread."""
         handler = self._handlers.get(str(request.get("command")))
         if handler is None:
             raise InputError(f"unknown command; known: {', '.join(self._handlers)}")
-        answer: Future[dict[str, Any] | Deferred] = Future()
+        answer = self._in_turn(lambda: handler(request))
+        return answer() if callable(answer) else answer
+
+    def _status_in_turn(self) -> Status:
+        """The status; called on the exporter's thread."""
+        return self._in_turn(self._status)
+
+    def _in_turn(self, answer: Callable[[], T]) -> T:
+        """Run something on the main thread; called on another one."""
+        answered: Future[T] = Future()
 
         def call() -> None:
             try:
-                answer.set_result(handler(request))
+                answered.set_result(answer())
             except Exception as error:
-                answer.set_exception(error)
+                answered.set_exception(error)
 
         self._post(call)
-        result = answer.result(timeout=TIMEOUT_S)
-        return result if isinstance(result, dict) else result()
+        return answered.result(timeout=TIMEOUT_S)
 
-    def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        queue, workers = self._workers.counters()
-        kernel = [kernel_counters(number) for number in self._settings.queues]
-        xdp = None
-        if self._xdp is not None:
-            counters = self._xdp.counters()
-            xdp = {
-                "interfaces": [
-                    {"name": a.interface, "mode": a.mode} for a in self._xdp.attachments
-                ],
-                "passed": counters.passed,
-                "dropped_source": counters.dropped_source,
-                "dropped_destination": counters.dropped_destination,
-                "dropped_signature": counters.dropped_signature,
-                "signatures": [signature.id for signature in self._xdp.signatures],
-            }
-        return {
-            "pid": os.getpid(),
-            "uptime_s": round(time.time() - self._started, 1),
-            "monitor_only": self._settings.monitor_only,
-            "queue": {
-                "number": self._settings.queue_num,
-                "packets": queue.packets,
-                "accepted": queue.packets - queue.dropped,
-                "dropped": queue.dropped,
-                "errors": queue.errors,
-                "waiting": sum(counters.waiting for counters in kernel),
-                "queue_dropped": sum(counters.queue_dropped for counters in kernel),
-                "user_dropped": sum(counters.user_dropped for counters in kernel),
-            },
-            "workers": [
-                {"queue": w.queue_num, "pid": w.pid, "packets": w.counters.packets} for w in workers
-            ],
-            "signatures": {
-                "folder": str(self._settings.signatures),
-                "loaded": self._built.signatures,
-                "profile": self._settings.detection_profile,
-                "reloads": self._reloader.succeeded,
-                "failed_reloads": self._reloader.failed,
-            },
-            "flows": queue.flows,
-            "detections": {
-                "total": self._events.by_signature.total(),
-                "by_signature": dict(self._events.by_signature),
-            },
-            **self._enforcement.status(),
-            "xdp": xdp,
-        }
+    def _status(self) -> Status:
+        return status_of(
+            self._settings, self._workers, self._built, self._enforcement, self._xdp, self._events
+        )
 
 
 def _program(built: Built) -> XdpProgram | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.inspect.inspector import Detection
+from engine.sources.latency import Latency
 
 # --- to a worker
 
@@ -13,7 +14,8 @@ from engine.inspect.inspector import Detection
 class Start:
     """The first message: which queue to take packets from, and whether to drop any.
 
-    `of_several`: other workers want to know of tags.
+    `of_several`: other workers want to know of tags. `sends_packets`: what is detected is sent
+    along.
     """
 
     queue_num: int
@@ -21,6 +23,7 @@ class Start:
     monitor_only: bool
     fail_open: bool
     log_level: str
+    sends_packets: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """Of one packet."""
+    """Of one packet; `datagram` is that packet where it was asked for, else empty."""
 
     detections: tuple[Detection, ...]
+    datagram: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +103,15 @@ class Counters:
     flows: int = 0
     unreported: int = 0
     """Detections that the daemon was too busy to hear of: dropped, but not banned."""
+    latency: Latency = field(default_factory=Latency)
+
+    def __add__(self, other: Counters) -> Counters:
+        """Of two workers together."""
+        return Counters(
+            self.packets + other.packets,
+            self.dropped + other.dropped,
+            self.errors + other.errors,
+            self.flows + other.flows,
+            self.unreported + other.unreported,
+            self.latency + other.latency,
+        )

@@ -23,7 +23,7 @@ from engine.errors import UnavailableError
 from engine.inspect.inspector import ACCEPTED, Inspector, Verdict
 from engine.inspect.oneway import OneWayFlows
 from engine.service.channel import Channel
-from engine.service.logs import set_up_logging
+from engine.service.logs import logging_to_stderr
 from engine.service.messages import (
     Allow,
     Ask,
@@ -56,6 +56,7 @@ class Worker:
         if start.of_several:
             self._inspector.tags.tell = self._tell_tag
         self._enforces = not start.monitor_only
+        self._sends_packets = start.sends_packets
         self._bans = BannedAddresses()
         self._one_way = OneWayFlows()
         self._untold: deque[Detected] = deque()
@@ -101,7 +102,8 @@ class Worker:
         self._one_way.note(judgement.detections)
         detections = judgement.detections or self._one_way.answered(datagram)
         if detections:
-            self._report(Detected(detections))
+            packet = datagram if self._sends_packets else b""
+            self._report(Detected(detections, packet))
         return judgement.verdict is Verdict.DROP and self._enforces
 
     def _report(self, detected: Detected) -> None:
@@ -139,12 +141,12 @@ class Worker:
                 self._assembly = Assembly(file)
             case Bans():
                 self._take_bans(message, file)
+            case Tagged(host, name, expires_s):
+                self._inspector.tags.learn(host, name, expires_s)
             case Allow():
                 assert file is not None
                 with file:
                     self._bans.allow_only(pickle.load(file))
-            case Tagged(host, name, expires_s):
-                self._inspector.tags.learn(host, name, expires_s)
             case Ask():
                 self._tell()
                 self._tell_dropped()
@@ -173,7 +175,12 @@ class Worker:
     def _counters(self) -> Counters:
         queue = self._queue
         return Counters(
-            queue.packets, queue.dropped, queue.errors, self._inspector.flows, self._unreported
+            packets=queue.packets,
+            dropped=queue.dropped,
+            errors=queue.errors,
+            flows=self._inspector.flows,
+            unreported=self._unreported,
+            latency=queue.latency,
         )
 
 
@@ -195,15 +202,19 @@ def main() -> None:
     channel = Channel.to_parent()
     with contextlib.suppress(EOFError):
         start, _ = _expect(channel, Start)
-        set_up_logging(start.log_level)
-        _, file = _expect(channel, Load)
-        assert file is not None
-        try:
-            worker = Worker(channel, start, _first_ruleset(file))
-        except UnavailableError as error:
-            channel.send(Failed(str(error)))
-            return
-        worker.run()
+        with logging_to_stderr(start.log_level):
+            _work(channel, start)
+
+
+def _work(channel: Channel, start: Start) -> None:
+    _, file = _expect(channel, Load)
+    assert file is not None
+    try:
+        worker = Worker(channel, start, _first_ruleset(file))
+    except UnavailableError as error:
+        channel.send(Failed(str(error)))
+        return
+    worker.run()
 
 
 def _expect(channel: Channel, kind: type) -> tuple[Any, BinaryIO | None]:

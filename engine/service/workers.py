@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import selectors
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import islice
+from operator import add
 from subprocess import Popen, TimeoutExpired
 
 from engine.config import Network
@@ -40,8 +41,6 @@ _RESTART_S = 1.0
 # In one message.
 _BANS_AT_ONCE = 1000
 
-_log = logging.getLogger(__name__)
-
 _BanTimes = Iterable[tuple[bytes, int]]
 
 
@@ -62,7 +61,8 @@ class _Worker:
         self.process: Popen[bytes]
         self.process, self.channel = start_process("engine.service.worker")
         self.channel.send(start)
-        self.heard_s = time.monotonic()
+        # Since when it owes an answer. At its start it owes `Loaded`.
+        self.owes_since_s: float | None = time.monotonic()
         self.works = False
         self.counters = Counters()
         self.failure = ""
@@ -106,13 +106,15 @@ class Workers:
         self,
         starts: Iterable[Start],
         selector: selectors.BaseSelector,
-        detected: Callable[[tuple[Detection, ...]], None],
+        detected: Callable[[tuple[Detection, ...], bytes], None],
         dropped: Callable[[Mapping[bytes, tuple[int, int]]], None],
         bans: Callable[[], _BanTimes],
+        trouble: Callable[[str], None],
     ) -> None:
-        """`bans` gives those that a new worker must know.
+        """`detected` hears of detections and of the packets they were made in, if `starts` say so.
 
-        `detected` hears of detections, `dropped` of packets and bytes dropped for bans.
+        `dropped` hears of packets and bytes dropped for bans. `bans` gives those that a new
+        worker must know; `trouble` hears of what goes wrong.
 
         The selector's owner calls the `data` of what becomes readable, and `check` now and then.
         """
@@ -122,6 +124,7 @@ class Workers:
         self._dropped = dropped
         self._bans = bans
         self._allowed: tuple[Network, ...] = ()
+        self._trouble = trouble
         self._built: Built | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone = Counters()
@@ -189,6 +192,11 @@ class Workers:
         for worker in self._workers.values():
             worker.channel.send(Tagged(host, name, expires_s))
 
+    def last_heard(self) -> Counters:
+        """Of all together as of the latest `check`; asks nobody."""
+        known = (worker.counters for worker in self._workers.values())
+        return reduce(add, known, self._gone)
+
     def counters(self) -> tuple[Counters, list[WorkerCounters]]:
         """Of all together, those that have died included; and of each that works now.
 
@@ -204,15 +212,18 @@ class Workers:
             while worker.counters is before and self._has(worker) and time.monotonic() < until_s:
                 self._hear(worker, _ANSWER_S)
         each = [WorkerCounters(w.start.queue_num, w.process.pid, w.counters) for w in asked]
-        return _sum([self._gone, *(worker.counters for worker in asked)]), each
+        return reduce(add, (worker.counters for worker in asked), self._gone), each
 
     def check(self) -> None:
         """Replace those that have died or hang. To be called every second or so."""
         now_s = time.monotonic()
         for worker in list(self._workers.values()):
+            # Not since it was last heard of: it may be us who have not listened.
             patience_s = MAX_SILENCE_S if worker.works else MAX_START_S
-            if now_s - worker.heard_s > patience_s:
-                _log.error("%s does not answer and is ended", worker)
+            if worker.owes_since_s is None:
+                worker.owes_since_s = now_s
+            elif now_s - worker.owes_since_s > patience_s:
+                self._trouble(f"{worker} does not answer and is ended")
                 worker.process.kill()
             worker.channel.send(Ask())
             worker.tell(self._allowed)
@@ -237,16 +248,16 @@ class Workers:
         except EOFError:
             self._lose(worker)
             return False
-        worker.heard_s = time.monotonic()
+        worker.owes_since_s = None
         match message:
-            case Detected(detections):
-                self._detected(detections)
-            case Dropped(by_target):
-                self._dropped(by_target)
+            case Detected(detections, datagram):
+                self._detected(detections, datagram)
             case Tagged():
                 for other in self._workers.values():
                     if other is not worker:
                         other.channel.send(message)
+            case Dropped(by_target):
+                self._dropped(by_target)
             case Counters():
                 worker.counters = message
             case Failed(reason):
@@ -267,12 +278,8 @@ class Workers:
         self._selector.unregister(worker.channel)
         del self._workers[worker.start.queue_num]
         worker.end()
-        self._gone = _sum([self._gone, worker.counters])
+        self._gone += replace(worker.counters, flows=0)
         self._again_s = time.monotonic() + _RESTART_S
         if worker.works:
-            _log.error("%s has ended (%s); another one takes its place", worker, worker.fate)
+            self._trouble(f"{worker} has ended ({worker.fate}); another one takes its place")
         self._has_loaded(worker)
-
-
-def _sum(counters: Iterable[Counters]) -> Counters:
-    return Counters(*map(sum, zip(*map(astuple, counters), strict=True)))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UnavailableError
+from engine.sources.latency import Latency
 
 # Enough for the longest headers and all that is kept of a stream's start behind them.
 COPY_RANGE_B = 2048 + 256
@@ -28,6 +29,8 @@ QUEUE_LENGTH = 8192
 SOCKET_BUFFER_B = 16 * 1024 * 1024
 # How long packets may keep the process from its other duties.
 MAX_BUSY_S = 0.05
+# How long a packet took is measured no more often than this.
+SAMPLE_S = 0.001
 
 # include/uapi/linux/netfilter/nfnetlink.h, nfnetlink_queue.h
 _CONFIG = 3 << 8 | 2  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG
@@ -75,6 +78,8 @@ class PacketQueue:
     `judge(datagram, now_s)` says whether to drop. If it raises, the packet is accepted and
     the error counted: a mistake of ours must not cut off anybody's traffic. What a full queue
     cannot take passes if `fail_open`, and is dropped otherwise.
+
+    `latency` tells of some packets how long they took from being read to their verdict.
     """
 
     def __init__(
@@ -85,6 +90,8 @@ class PacketQueue:
         self.packets = 0
         self.dropped = 0
         self.errors = 0
+        self.latency = Latency()
+        self._yield_at = self._sample_at = self._look_up_at = 0.0
         self._queue = _open(number, self._callback(judge), _GSO | (_FAIL_OPEN if fail_open else 0))
 
     def __enter__(self) -> PacketQueue:
@@ -100,6 +107,7 @@ class PacketQueue:
     def drain(self) -> None:
         """Judge the packets that wait, for at most about MAX_BUSY_S seconds."""
         self._yield_at = time.monotonic() + MAX_BUSY_S
+        self._look_up_at = min(self._yield_at, self._sample_at)
         with contextlib.suppress(_BusyLongEnough):
             self._queue.run(block=False)
 
@@ -121,11 +129,20 @@ class PacketQueue:
                 packet.drop()
             else:
                 packet.accept()
-            if now_s > self._yield_at:
-                raise _BusyLongEnough
+            # One comparison for both occasions: most packets are neither.
+            if now_s > self._look_up_at:
+                self._look_up(now_s)
 
-        self._yield_at = 0.0
         return on_packet
+
+    def _look_up(self, began_s: float) -> None:
+        """Measure the packet that has its verdict now, and see whether to go on."""
+        now_s = time.monotonic()
+        self.latency.observe(now_s - began_s)
+        self._sample_at = now_s + SAMPLE_S
+        self._look_up_at = min(self._yield_at, self._sample_at)
+        if now_s > self._yield_at:
+            raise _BusyLongEnough
 
 
 def _open(number: int, callback: Callable[[Any], None], flags: int) -> Any:

@@ -199,7 +199,7 @@ def test_bans_in_a_network_are_lifted(bans: BanList) -> None:
     for target in (A, B, C, ENDPOINT, parse_target("2001:db8::1")):
         bans.offend(target, "a.b", 60)
     networks = NetworkSet([ip_network("198.51.100.0/31"), ip_network("2001:db8::/32")])
-    assert bans.unban_in(networks) == 3
+    assert len(bans.unban_in(networks)) == 3
     assert [ban.target for ban in bans] == [B, C]
 
 
@@ -208,7 +208,7 @@ def test_bans_run_out(bans: BanList, queue: Maps, driver: Maps, clock: Clock) ->
     bans.offend(B, "a.b", 120)
     clock.now_s += 60
     assert [ban.target for ban in bans] == [B]
-    assert bans.expire() == 1
+    assert [ban.target for ban in bans.expire()] == [A]
     assert (len(bans), list(queue.entries), list(driver.entries)) == (1, [B], [B])
 
 
@@ -220,7 +220,7 @@ def test_a_flood_that_ends_is_cleaned_up_bit_by_bit(
     for target in (A, B, C):
         bans.offend(target, "a.b", 60)
     clock.now_s += 60
-    assert [bans.expire(), bans.expire(), bans.expire()] == [2, 1, 0]
+    assert [len(bans.expire()) for _ in range(3)] == [2, 1, 0]
     assert bans.remembered == 2
     assert bans.offend(A, "a.b", 60).offences == 1, "the oldest was forgotten"
 

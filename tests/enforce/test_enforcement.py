@@ -75,7 +75,8 @@ def test_a_detection_bans_and_a_restart_keeps_it(tmp_path: Path) -> None:
 def test_what_is_allowed_is_let_alone_and_lifted() -> None:
     enforcement, queue = begun()
     enforcement.punish(DETECTION)
-    assert enforcement.allow([ip_network("198.51.100.0/24")]) == 1
+    (lifted,) = enforcement.allow([ip_network("198.51.100.0/24")])
+    assert (target_text(lifted.target), lifted.reason) == (A, "a.b")
     assert queue.judge(PACKET) is False
     assert enforcement.punish(DETECTION) == []
     with pytest.raises(InputError, match="is allowed"):
@@ -109,7 +110,8 @@ def test_a_new_gateway_is_unbanned(tmp_path: Path) -> None:
     enforcement, queue = begun(tmp_path)
     enforcement.punish(DETECTION)
     machine = Machine(gateways=frozenset({parse_target(A)}))
-    enforcement.take_machine(machine)
+    assert [ban.reason for ban in enforcement.take_machine(machine)] == ["a.b"]
+    assert enforcement.take_machine(machine) == []
     assert queue.judge(PACKET) is None
     with pytest.raises(InputError, match=f"{A} is this machine's gateway"):
         enforcement.ban(parse_target(A))
@@ -154,7 +156,7 @@ def test_a_reload_changes_how_bans_grow() -> None:
         assert ban.remaining_s in (lasts_s - 1, lasts_s)
         # As if it had run out.
         ban.expires_ns = time.monotonic_ns()
-        assert enforcement.clean_up() == 1
+        assert enforcement.clean_up() == [ban]
     assert enforcement.punish(DETECTION)[0].target == target
 
 

@@ -39,7 +39,7 @@ def test_only_block_bans(action: str) -> None:
 
 
 def test_what_is_inside_a_tunnel_bans_nobody() -> None:
-    assert Policy().banned_by(replace(BLOCK, tunnelled=True)) == ()
+    assert banned(replace(BLOCK, tunnelled=True)) == []
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def test_tests_of_the_shipped_signatures_end_the_same() -> None:
     ruleset = load(shipped_signatures())
     taken = in_driver(ruleset.signatures)
     ids = {signature.id for signature in taken}
-    assert {"bittorrent.tracker.udp.connect", "bittorrent.peer.handshake"} <= ids
+    names = ("dht.query", "tracker.udp.connect", "peer.handshake")
+    assert {f"bittorrent.{name}" for name in names} <= ids
     whole = {p.id for p in placements(ruleset.signatures) if p.driver == "whole"}
     source = sources()
     with driver(taken) as loaded:

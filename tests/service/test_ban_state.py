@@ -156,7 +156,7 @@ def test_a_full_disk_stops_nothing(topology: Topology) -> None:
         assert datagrams.pass_through()
         assert not datagrams.pass_through(DHT_PING)
         assert not other.pass_through()
-        program.wait_for(lambda: said("cannot be written"), 20)
+        program.wait_for(lambda: said("cannot be written"), 30)
         assert "full" in answer(topology, "status")["state"]["problem"]
         allowed = btblocker(topology, "allow", "192.0.2.1")
         assert "This ends with the blocker" in allowed.stdout
@@ -164,6 +164,6 @@ def test_a_full_disk_stops_nothing(topology: Topology) -> None:
         assert btblocker(topology, "unban", CLIENT).returncode == 0
         assert other.pass_through()
         stuffing.unlink()
-        program.wait_for(lambda: said("is written again"), 30)
+        program.wait_for(lambda: said("are kept again"), 60)
         assert answer(topology, "status")["state"]["problem"] is None
         assert program.stop() == 0

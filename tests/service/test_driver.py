@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.traffic import INNOCENT, Datagrams, tcp_exchange
+from tests.service.traffic import DHT_PING, INNOCENT, Datagrams, tcp_exchange
 from tools.lab.blocker import Blocker, run_blocker
 from tools.lab.program import wait_until
 from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Family, Topology
@@ -23,9 +23,10 @@ FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
 def _events(blocker: Blocker) -> list[dict[str, Any]]:
-    if not blocker.detection_log.exists():
+    if not blocker.event_log.exists():
         return []
-    return [json.loads(line) for line in blocker.detection_log.read_text().splitlines()]
+    lines = map(json.loads, blocker.event_log.read_text().split("\n")[:-1])
+    return [event for event in lines if event["event"] == "detection"]
 
 
 def _told(blocker: Blocker, count: int) -> list[dict[str, Any]]:
@@ -57,6 +58,13 @@ def test_the_first_datagram_dies_in_the_driver(topology: Topology, family: Famil
         assert ban["packets"] == 2
         # The answer of the server went through the driver, too: to the banned host.
         assert ban["bytes"] == 2 * ((20 if family == 4 else 40) + 8 + len(INNOCENT))
+
+
+def test_a_dht_query_dies_in_the_driver(topology: Topology) -> None:
+    with run_blocker(topology, "--xdp-signatures") as blocker, Datagrams(topology) as datagrams:
+        assert not datagrams.pass_through(DHT_PING)
+        (event,) = _told(blocker, 1)
+        assert (event["signature"], event["in_driver"]) == ("bittorrent.dht.query", True)
 
 
 @FAMILIES

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.service.workers import MAX_SILENCE_S
 from engine.sources.nfqueue import QUEUE_LENGTH
 from tests.service.traffic import DHT_PING, Datagrams, tcp_exchange
 from tools.lab.blocker import Blocker, run_blocker
@@ -64,6 +66,22 @@ def test_a_hung_worker_is_replaced(topology: Topology) -> None:
         assert datagrams.pass_through()
         assert not datagrams.pass_through(DHT_PING)
         assert "does not answer" in blocker.program.log.read_text()
+
+
+def test_a_daemon_that_was_away_blames_no_worker(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        before = workers(blocker)
+        process = blocker.program.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            assert datagrams.pass_through()
+            assert not datagrams.pass_through(DHT_PING), "the worker goes on alone"
+            time.sleep(MAX_SILENCE_S + 1)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        time.sleep(2)
+        assert [worker["pid"] for worker in workers(blocker)] == [w["pid"] for w in before]
+        assert blocker.status()["bans"]["active"] == 1, "what it missed reaches it later"
 
 
 def test_a_full_queue_lets_packets_pass(topology: Topology) -> None:
@@ -163,7 +181,7 @@ def test_tags_are_known_to_all_workers(topology: Topology, tmp_path: Path) -> No
     with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
         assert datagrams.pass_through(b"am I tagged?")
         assert datagrams.pass_through(b"tag me!")
-        # One worker has seen the tag set, and the hosts asked for belong to several.
+        workers(blocker)  # what the one that has seen it set has told, the others have by now
         receiver = call_in(topology.server.name, lambda: socket.socket(type=socket.SOCK_DGRAM))
         with receiver:
             receiver.bind(("", 0))

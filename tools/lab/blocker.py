@@ -22,7 +22,7 @@ _REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One line of the detection log."""
+    """One detection in the event log."""
 
     signature: str
     action: str
@@ -57,7 +57,7 @@ class Blocker:
 
     topology: Topology
     program: Program
-    detection_log: Path
+    event_log: Path
 
     def status(self) -> dict[str, Any]:
         """The answer of `btblocker status --json`; raises LabError if there is none."""
@@ -70,9 +70,6 @@ class Blocker:
 
     def detections(self) -> list[Detection]:
         """All detections so far, oldest first."""
-        if not self.detection_log.exists():
-            return []
-        entries = [json.loads(line) for line in self.detection_log.read_text().splitlines()]
         return [
             Detection(
                 signature=entry["signature"],
@@ -83,8 +80,15 @@ class Blocker:
                 flow_packet=entry["flow_packet"],
                 banned=tuple(entry["banned"]),
             )
-            for entry in entries
+            for entry in self.events()
+            if entry["event"] == "detection"
         ]
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far, oldest first (docs/events.md)."""
+        # What is being written ends without a newline.
+        lines = self.event_log.read_text().split("\n")[:-1] if self.event_log.exists() else []
+        return [json.loads(line) for line in lines]
 
     def counters(self) -> Counters:
         """What `status` counts."""
@@ -120,24 +124,29 @@ def run_blocker(
     *options: str,
     interfaces: Sequence[str] = (),
     chain: str = "FORWARD",
+    prefix: Sequence[str] = (),
 ) -> Iterator[Blocker]:
     """Run btblocker on the router while the block lasts; it is inspecting when this yields.
 
-    It watches the router's `interfaces`, or all. `options` are added to its command line.
-    Raises LabError when it does not get ready, or does not end with exit code 0 on SIGTERM.
+    It watches the router's `interfaces`, or all. `options` are added to its command line, `prefix`
+    stands in front of it. Raises LabError when it does not get ready, or does not end with exit
+    code 0 on SIGTERM.
     """
-    log = topology.folder / "detections.jsonl"
+    log = topology.folder / "events.jsonl"
     program = topology.spawn(
         topology.router,
         [
+            *prefix,
             *(*_COMMAND, "run", "--manage-rules"),
             *("--interface", ",".join(interfaces or topology.interfaces)),
             *("--queue-num", str(QUEUE_NUMBER)),
             *("--chain", chain),
+            # All detections are wanted here, however many.
+            *("--log-limit", "1000000", "--log-limit-total", "1000000"),
             *options,
         ],
         name="btblocker",
-        environment={"DETECTION_LOG": str(log), "PYTHONPATH": str(_REPOSITORY)},
+        environment={"EVENT_LOG": str(log), "PYTHONPATH": str(_REPOSITORY)},
     )
     program.wait_for(
         lambda: _READY_LINE in program.log.read_text(errors="replace"), _READY_TIMEOUT_S

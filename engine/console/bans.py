@@ -1,4 +1,4 @@
-"""The commands `bans`, `ban`, `unban` and `allow`."""
+"""The commands `bans`, `ban`, `unban` and `allow` of the command line."""
 
 from __future__ import annotations
 
