@@ -67,9 +67,7 @@ class Enforcement:
         if not self._settings.monitor_only:
             self.bans.restore(kept.bans)
         self.configure(self._settings)
-        if self.state.file is None:
-            _log.info("bans end with this process; --state-directory keeps them")
-        elif len(self.bans) or self._by_hand:
+        if len(self.bans) or self._by_hand:
             _log.info(
                 "%d bans and %d allowed networks are kept from before",
                 len(self.bans),

@@ -241,6 +241,8 @@ class Daemon:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
             if self._settings.xdp_signatures:
                 parts.append(f"{len(self._xdp.signatures)} signatures in the driver, too")
+        file = self._enforcement.state.file
+        parts.append("bans are not kept" if file is None else f"bans are kept in {file}")
         if self._settings.monitor_only:
             parts.append("monitor only: nothing is dropped")
         return ", ".join(parts)
