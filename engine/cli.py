@@ -231,12 +231,13 @@ def _summary(ruleset: RuleSet, placed: Sequence[Placement]) -> str:
     off = f", {len(ruleset.disabled)} of them not in force" if ruleset.disabled else ""
     tests = sum(len(signature.tests) for signature in signatures)
     expressions = sum(bank.expressions for bank in facts.banks)
+    in_driver = sum(placement.driver != "none" for placement in placed)
     return (
         f"{_many(len(signatures), 'signature')}{off}, {_many(tests, 'test')}: all well\n"
         f"{_many(expressions, 'expression')} in {facts.bytes / 1024:.0f} KiB; "
         f"decided by patterns alone: {len(facts.signatures) - facts.need_python}, "
-        f"by Python after a trigger: {facts.need_python}, "
-        f"with --xdp-signatures in the driver, too: {sum(p.driver != 'none' for p in placed)}"
+        f"by Python after a trigger: {facts.need_python}"
+        + (f"; in the driver, too, with --xdp-signatures: {in_driver}" if in_driver else "")
     )
 
 

@@ -58,6 +58,14 @@ def test_loopback_is_watched_too(gate: Namespace) -> None:
     xdp.close()
 
 
+def test_native_mode_takes_large_frames(gate: Namespace) -> None:
+    for interface in ("left0", "right0"):
+        gate.run(["ip", "link", "set", "dev", interface, "mtu", "9000"])
+    xdp = FilterProcess(gate, "left0", "auto")
+    assert [at["mode"] for at in xdp.attachments] == ["native"], xdp.refusal
+    xdp.close()
+
+
 def test_nothing_stays_after_sigkill_and_a_restart_works(gate: Namespace) -> None:
     killed = FilterProcess(gate, "left0", "native")
     assert attached_program(gate, "left0")

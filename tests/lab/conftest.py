@@ -8,7 +8,7 @@ import pytest
 
 from tools.lab.cases import CASES, select_cases
 from tools.lab.parallel import Job, group_cases, run_jobs
-from tools.lab.trial import Outcome, Result, Trial
+from tools.lab.trial import LATE_SIZE_B, Outcome, Result, Trial
 
 ROUTERS_AT_ONCE = 4
 CASES_TOGETHER = 6
@@ -22,12 +22,21 @@ BESIDE_ORDINARY = (
     "qbittorrent-any-dht4-magnet",
     "rtorrent-any-udp-tracker4",
 )
+# Connections that were there before the blocker can be told where they are not encrypted.
+WITH_LATE_BLOCKER = (
+    "libtorrent-tcp-dial4",
+    "libtorrent-utp-dial6",
+    "transmission-tcp-told4",
+    "aria2-tcp-dialled4",
+    "qbittorrent-utp-told6",
+    "rtorrent-tcp-told4",
+)
 
 
 class Trials:
     """What the selected tests ask for, tried in groups; most of a trial is waiting."""
 
-    def __init__(self, wanted: set[tuple[str, bool]], *, ordinary: bool) -> None:
+    def __init__(self, wanted: set[tuple[str, bool]], *, ordinary: bool, late: bool) -> None:
         jobs = [
             Job(Trial(group, blocked=blocked, observe_s=OBSERVE_S))
             for blocked in (True, False)
@@ -38,9 +47,25 @@ class Trials:
         self._jobs = {
             (case.name, job.trial.blocked): job for job in jobs for case in job.trial.cases
         }
-        beside = tuple(select_cases(BESIDE_ORDINARY))
-        self._ordinary = Job(Trial(beside, blocked=True, observe_s=OBSERVE_S, ordinary=True))
-        run_jobs([*([self._ordinary] if ordinary else []), *jobs], at_once=ROUTERS_AT_ONCE)
+        self._ordinary = Job(
+            Trial(
+                tuple(select_cases(BESIDE_ORDINARY)),
+                blocked=True,
+                observe_s=OBSERVE_S,
+                ordinary=True,
+            )
+        )
+        self._late = Job(
+            Trial(
+                tuple(select_cases(WITH_LATE_BLOCKER)),
+                blocked=True,
+                observe_s=OBSERVE_S,
+                size=LATE_SIZE_B,
+                late=True,
+            )
+        )
+        special = [*([self._ordinary] if ordinary else []), *([self._late] if late else [])]
+        run_jobs([*special, *jobs], at_once=ROUTERS_AT_ONCE)
 
     def outcome(self, name: str, blocked: bool) -> Outcome:
         """Of a case, without (False) or with (True) the blocker."""
@@ -52,6 +77,11 @@ class Trials:
         """Of the trial with ordinary traffic."""
         assert self._ordinary.result is not None, self._ordinary.error
         return self._ordinary.result
+
+    def late(self) -> Result:
+        """Of the trial whose blocker begins when data is flowing."""
+        assert self._late.result is not None, self._late.error
+        return self._late.result
 
 
 TrialOutcome = Callable[[str, bool], Outcome]
@@ -69,7 +99,8 @@ def trials(request: pytest.FixtureRequest) -> Trials:
         for item in asking
         if hasattr(item, "callspec")
     }
-    return Trials(wanted, ordinary=any("ordinary_result" in item.fixturenames for item in asking))
+    fixtures = {name for item in asking for name in item.fixturenames}
+    return Trials(wanted, ordinary="ordinary_result" in fixtures, late="late_result" in fixtures)
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +111,8 @@ def trial_outcome(trials: Trials) -> TrialOutcome:
 @pytest.fixture(scope="session")
 def ordinary_result(trials: Trials) -> Result:
     return trials.ordinary()
+
+
+@pytest.fixture(scope="session")
+def late_result(trials: Trials) -> Result:
+    return trials.late()

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import BtblockerError, InputError, UnavailableError
-from tools.lab.cases import CASES, DEMO_CASES, select_cases
+from tools.lab.cases import CASES, DEMO_CASES, TESTED_CASES, select_cases
 from tools.lab.demo import DEFAULT_AT_ONCE, DEFAULT_OBSERVE_S, run_demo
 from tools.lab.leftovers import remove_dead
 from tools.lab.torrent import BLOCK_BYTES
-from tools.lab.trial import DEFAULT_SIZE_B, Outcome, Result, Trial
+from tools.lab.trial import DEFAULT_SIZE_B, LATE_SIZE_B, Outcome, Result, Trial
 
 _LARGEST_B = 1 << 30
 _MOST_TOGETHER = 32
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _clean()
         if arguments.command == "run":
             return _run(arguments)
-        names = list(CASES) if arguments.all else arguments.cases or DEMO_CASES
+        names = TESTED_CASES if arguments.all else arguments.cases or DEMO_CASES
         as_expected = run_demo(
             select_cases(names),
             observe_s=arguments.observe,
@@ -75,13 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("--without", action="store_true", help="only without the blocker")
     side.add_argument("--with", dest="blocked", action="store_true", help="only with the blocker")
     run.add_argument(
+        "--late", action="store_true", help="the blocker begins in the middle of a slow transfer"
+    )
+    run.add_argument(
         "--ordinary", action="store_true", help="ordinary traffic beside them: HTTP, SSH, QUIC ..."
     )
     run.add_argument(
         "--observe", type=_seconds, default=30.0, metavar="S", help="seconds with the blocker (30)"
     )
     run.add_argument(
-        "--size", type=_size, default=DEFAULT_SIZE_B, metavar="BYTES", help="of the torrent (2 MiB)"
+        "--size", type=_size, metavar="BYTES", help="of the torrent (2 MiB; 16 MiB with --late)"
     )
     run.add_argument(
         "--pcap", type=Path, metavar="FILE", help="capture at the router's inner side (one case)"
@@ -93,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--cases", type=_names, metavar="A,B", help="only these, instead of one of each kind"
     )
-    demo.add_argument("--all", action="store_true", help="all cases there are (some minutes)")
+    demo.add_argument("--all", action="store_true", help="all that the tests try (some minutes)")
     demo.add_argument(
         "--observe",
         type=_seconds,
@@ -168,6 +171,8 @@ def _clean() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     cases = tuple(select_cases(arguments.cases))
     sides = [False] if arguments.without else [True] if arguments.blocked else [False, True]
+    if arguments.late and not arguments.blocked:
+        raise InputError("lab: --late is about the blocker: add --with")
     if not cases and not arguments.ordinary:
         raise InputError("lab: run what? Name cases of `list`, or add --ordinary")
     if len(cases) > _MOST_TOGETHER:
@@ -182,7 +187,8 @@ def _run(arguments: argparse.Namespace) -> int:
             cases,
             blocked=blocked,
             observe_s=arguments.observe,
-            size=arguments.size,
+            size=arguments.size or (LATE_SIZE_B if arguments.late else DEFAULT_SIZE_B),
+            late=arguments.late,
             ordinary=arguments.ordinary,
             pcap=arguments.pcap and arguments.pcap.resolve(),
             logs=arguments.logs,

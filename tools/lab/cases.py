@@ -94,6 +94,11 @@ class Case:
         return {self.downloader} if seedless else {self.downloader, self.seed}
 
     @property
+    def on_demand(self) -> bool:
+        """Whether `make setup` does not install all it needs, and the tests leave it out."""
+        return any(CLIENTS[client].on_demand for client in self.clients)
+
+    @property
     def first_request_s(self) -> float:
         """How long its clients may take from their start to the first request for data."""
         return max(CLIENTS[client].first_request_s for client in self.clients)
@@ -196,9 +201,25 @@ CASES: dict[str, Case] = _registry(
         Case("transmission", "utp-mse", "told", 4, seed="transmission"),
         Case("aria2", "mse", "told", 4, seed="transmission"),
         Case("rtorrent", "mse", "told", 4, seed="transmission"),
+        # Not part of the tests.
+        Case("webtorrent", "tcp", "dial", 4),
+        Case("webtorrent", "utp", "dial", 4),
+        Case("webtorrent", "mse", "dial", 4),
+        Case("webtorrent", "any", "told", 4),
+        Case("webtorrent", "any", "http-tracker", 4),
+        Case("webtorrent", "any", "udp-tracker", 4),
+        Case("webtorrent", "any", "dht", 4, magnet=True),
+        Case("webtorrent", "mse", "dialled", 4),
+        Case("webtorrent", "tcp", "lsd", 4),
+        Case("webtorrent", "tcp", "pex", 4),
+        Case("libtorrent", "mse", "dial", 4, seed="webtorrent"),
+        Case("webtorrent", "mse", "dial", 4, seed="webtorrent"),
     ]
 )
 
+
+TESTED_CASES = tuple(name for name, case in CASES.items() if not case.on_demand)
+"""Those whose programs `make setup` installs."""
 
 DEMO_CASES = (
     "libtorrent-tcp-dial4",
@@ -207,6 +228,8 @@ DEMO_CASES = (
     "libtorrent-utp-mse-dial4",
     "libtorrent-any-dial6",
     "libtorrent-tcp-dial4-port443",
+    "libtorrent-tcp-dial4-v2",
+    "libtorrent-tcp-dht6",
     "libtorrent-tcp-udp-tracker6",
     "libtorrent-mse-pex4",
     "libtorrent-tcp-lsd4",
@@ -216,9 +239,12 @@ DEMO_CASES = (
     "transmission-any-http-tracker4-magnet",
     "aria2-mse-told4",
     "aria2-any-http-tracker4",
+    "aria2-tcp-pex4",
+    "qbittorrent-utp-mse-told4",
     "qbittorrent-any-told4-hybrid",
     "qbittorrent-any-dht4-magnet",
     "rtorrent-mse-told4",
+    "rtorrent-any-dht4",
 )
 """At least one of each kind."""
 

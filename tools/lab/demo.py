@@ -16,7 +16,7 @@ from tools.lab.cases import Case
 from tools.lab.parallel import Job, group_cases, run_jobs
 from tools.lab.trial import Trial
 
-DEFAULT_OBSERVE_S = 12.0
+DEFAULT_OBSERVE_S = 15.0
 DEFAULT_AT_ONCE = 3
 _CASES_TOGETHER = 6
 
@@ -37,7 +37,8 @@ def run_demo(cases: Sequence[Case], *, observe_s: float, at_once: int, as_json: 
         rows |= {case.name: (without, blocked) for case in group}
     table = [(case, *rows[case.name]) for case in cases]
     started = time.monotonic()
-    progress = Console(stderr=True)
+    # Without emoji, which rich would see in an IPv6 address.
+    progress = Console(stderr=True, emoji=False)
     if progress.is_terminal:
         with Live(_table(table), console=progress, refresh_per_second=4, transient=True) as live:
             run_jobs(jobs, at_once, lambda: live.update(_table(table)))
@@ -48,7 +49,7 @@ def run_demo(cases: Sequence[Case], *, observe_s: float, at_once: int, as_json: 
         print(json.dumps([_as_json(job) for job in jobs], indent=2))
     else:
         # Output in a file or a pipe is not a terminal, but no reason to break names either.
-        console = Console(width=None if progress.is_terminal else 160, highlight=False)
+        console = Console(width=None if progress.is_terminal else 160, highlight=False, emoji=False)
         console.print(_table(table))
         for sentence in _sentences(jobs):
             console.print(sentence)
@@ -93,9 +94,9 @@ def _why(case: Case, job: Job) -> tuple[str, str, str]:
     if job.result is None:
         return ("", "", "")
     for detection in job.outcome(case).detections:
-        if detection.action == "block":
+        if detection.action in ("block", "drop"):
             packet = str(detection.flow_packet)
-            return (detection.signature, packet, ", ".join(detection.banned))
+            return (detection.signature, packet, ", ".join(detection.banned) or "nobody")
     return ("none", "", "")
 
 

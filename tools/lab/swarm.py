@@ -22,10 +22,11 @@ _TRACKER_SCHEMES: dict[str, Scheme] = {"http-tracker": "http", "udp-tracker": "u
 _SEED_TIMEOUT_S = 30.0
 
 
-def start_swarm(line: Line, case: Case, size: int) -> Peer:
+def start_swarm(line: Line, case: Case, size: int, upload_limit: int | None = None) -> Peer:
     """Start what the case needs, all but last the seed, and then the downloader, returned.
 
-    The seed can be found, by whichever means the case names, before the downloader starts.
+    The seed can be found, by whichever means the case names, before the downloader starts. It
+    sends no more than `upload_limit` bytes in a second, if it is libtorrent.
     Raises LabError when a part is not ready in time.
     """
     family, discovery = case.family, case.discovery
@@ -79,6 +80,7 @@ def start_swarm(line: Line, case: Case, size: int) -> Peer:
         magnet=False,
         pex=False,
         dial=((client, port),) if discovery == "dialled" else (),
+        upload_limit=upload_limit,
     )
     if discovery == "web-seed":
         start_web_seed(line, torrent.folder, server, service_port)

@@ -15,12 +15,16 @@ from tools.lab.blocker import Blocker, Counters, Detection, run_blocker
 from tools.lab.cases import Case
 from tools.lab.clients.peer import Peer
 from tools.lab.ordinary import OrdinaryTraffic, Usage
-from tools.lab.program import LabError
+from tools.lab.program import LabError, wait_until
 from tools.lab.swarm import start_swarm
 from tools.lab.topology import LAN_INTERFACE, Line, Topology
 
 DEFAULT_SIZE_B = 2 * 1024 * 1024
 _BOTH_FAMILIES: tuple[Family, ...] = (4, 6)
+# With a late blocker: as slow as to take longer than it is watched.
+LATE_SIZE_B = 16 * 1024 * 1024
+_LATE_RATE_B = 128 * 1024
+_GRACE_S = 3.0
 _TCPDUMP_TIMEOUT_S = 10.0
 _POLL_S = 0.1
 _LEARNED = ("tracker_peers", "dht_peers", "dht_nodes", "neighbours")
@@ -93,6 +97,8 @@ class Trial:
     observe_s: float = 30.0
     """How long to watch with the blocker, once the clients can have asked for data."""
     size: int = DEFAULT_SIZE_B
+    late: bool = False
+    """Whether the blocker begins when data is flowing, and only what arrives then counts."""
     ordinary: bool = False
     """Whether one more line carries ordinary traffic all the while."""
     pcap: Path | None = None
@@ -109,6 +115,7 @@ class Trial:
         arguments = ["run", *(case.name for case in self.cases), "--json"]
         arguments += ["--with" if self.blocked else "--without"]
         arguments += ["--observe", str(self.observe_s), "--size", str(self.size)]
+        arguments += ["--late"] if self.late else []
         arguments += ["--ordinary"] if self.ordinary else []
         arguments += ["--pcap", str(self.pcap)] if self.pcap else []
         arguments += ["--logs", str(self.logs)] if self.logs else []
@@ -132,13 +139,20 @@ class Trial:
             if self.pcap:
                 stack.enter_context(_capture(topology, self.pcap))
             blocker: Blocker | None = None
-            if self.blocked:
+            if self.blocked and not self.late:
                 blocker = stack.enter_context(run_blocker(topology))
             traffic = OrdinaryTraffic(topology.lines[-1]) if self.ordinary else None
             attempts = [
-                _Attempt.start(line, case, self.size, self.limit_s(case))
+                _Attempt.start(line, case, self)
                 for line, case in zip(topology.lines, self.cases, strict=False)
             ]
+            if self.blocked and self.late:
+                for attempt in attempts:
+                    attempt.wait_for_data()
+                blocker = stack.enter_context(run_blocker(topology))
+                time.sleep(_GRACE_S)
+                for attempt in attempts:
+                    attempt.begin_again()
             while sum(attempt.look() for attempt in attempts):  # any() would leave some out
                 if traffic:
                     traffic.flow()
@@ -173,13 +187,36 @@ class _Attempt:
     error: str = ""
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
+    before: int = 0
+    """Bytes that do not count."""
 
     @classmethod
-    def start(cls, line: Line, case: Case, size: int, limit_s: float) -> _Attempt:
+    def start(cls, line: Line, case: Case, trial: Trial) -> _Attempt:
+        attempt = cls(line, case, trial.size, trial.limit_s(case))
+        limit = _LATE_RATE_B if trial.late else None
         try:
-            return cls(line, case, size, limit_s, start_swarm(line, case, size))
+            attempt.downloader = start_swarm(line, case, trial.size, limit)
         except LabError as error:
-            return cls(line, case, size, limit_s, error=str(error))
+            attempt.error = str(error)
+        attempt.started = time.monotonic()
+        return attempt
+
+    def wait_for_data(self) -> None:
+        """Wait until some of the torrent has arrived."""
+        try:
+            wait_until(lambda: self.bytes_present() > 0, self.case.limit_s, "the first block")
+        except LabError as error:
+            self.error = self.error or str(error)
+
+    def begin_again(self) -> None:
+        """Count only what arrives from now on."""
+        self.before = self.bytes_present()
+        self.started = time.monotonic()
+        if self.before == self.size:
+            self.error = "lab: all had arrived before the blocker began"
+
+    def bytes_present(self) -> int:
+        return self.downloader.bytes_present() - self.before if self.downloader else 0
 
     def look(self) -> bool:
         """Look how far it is; whether it goes on."""
@@ -190,7 +227,7 @@ class _Attempt:
             self.downloader.program.require_alive()
         except LabError as error:
             self.error = str(error)
-        if self.error or elapsed >= self.limit_s or self.downloader.bytes_present() == self.size:
+        if self.error or elapsed >= self.limit_s or self.bytes_present() == self.size:
             self.seconds = round(elapsed, 1)
         return not self.seconds
 
@@ -199,7 +236,7 @@ class _Attempt:
             case=self.case.name,
             blocked=blocked,
             size=self.size,
-            bytes=self.downloader.bytes_present() if self.downloader else 0,
+            bytes=self.bytes_present(),
             seconds=self.seconds,
             learned=_learned(self.downloader) if self.downloader else None,
             detections=_naming(self.line, detections),

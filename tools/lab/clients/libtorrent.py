@@ -35,6 +35,7 @@ def start(line: Line, where: Namespace, settings: PeerSettings, name: str) -> Pe
         "lsd": settings.lsd,
         "dial": list(settings.dial),
         "acquaintance": settings.acquaintance,
+        "upload_limit": settings.upload_limit,
         "status_file": str(status_file),
     }
     order_file = line.folder / f"{name}.order.json"

@@ -45,6 +45,8 @@ class PeerSettings:
     pex: bool = False
     dial: tuple[tuple[str, int], ...] = ()
     """Peers to call without any discovery, again and again."""
+    upload_limit: int | None = None
+    """Bytes in a second."""
     acquaintance: bool = False
     """A seed that lets nobody download from it: is there to be asked for peers (BEP 11)."""
 

@@ -84,6 +84,7 @@ def _parameters(order: dict[str, Any]) -> lt.add_torrent_params:
         if not wanted:
             flags |= flag
     parameters.flags = flags
+    parameters.upload_limit = order["upload_limit"] or -1
     return parameters
 
 
