@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from engine.enforce.bpf import BlockerProgram
-from engine.enforce.policy import Policy
+from engine.enforce.networks import NO_HOST
 from engine.enforce.program import build_program
 from engine.language.document import Signature
 from engine.paths import shipped_signatures
@@ -131,7 +131,7 @@ def _blocker(signatures: tuple[Signature, ...] | list[Signature]) -> Iterator[in
     blocker = BlockerProgram(program.bytecode)
     try:
         blocker.set_ban_duration(_BAN_NS)
-        for network in Policy().exempt_networks():
+        for network in NO_HOST:
             blocker.allow(network)
         expires_ns = time.monotonic_ns() + _BAN_NS
         for address in _banned(4) + _banned(6):
