@@ -18,8 +18,8 @@ from engine.enforce.target import address_of, has_port, target_text
 MANUAL = "manual"
 # Of bans that have ended, to know repeaters by.
 MAX_REMEMBERED = 262_144
-# Ended bans that one clean-up takes out; the kernel does not heed them either way.
-MAX_EXPIRED_AT_ONCE = 10_000
+# Ended bans that one clean-up takes out, in less than a second; nobody heeds them either way.
+MAX_EXPIRED_AT_ONCE = 50_000
 
 _NS = 1_000_000_000
 
@@ -218,7 +218,7 @@ class BanList:
         expired = list(islice(ended, MAX_EXPIRED_AT_ONCE))
         for ban in expired:
             del self._bans[ban.target]
-            self._lift(ban.target)
+            self._lift_in_driver(ban.target)  # workers forget by themselves
             self._remember(ban)
         oldest_ns = now - self.growth.memory_s * _NS
         for ban in [ban for ban in self._past.values() if ban.expires_ns <= oldest_ns]:
@@ -301,6 +301,9 @@ class BanList:
 
     def _lift(self, target: bytes) -> None:
         self._queue.unban(target)
+        self._lift_in_driver(target)
+
+    def _lift_in_driver(self, target: bytes) -> None:
         if self._driver is not None and not has_port(target):
             self._driver.unban(target)
 

@@ -25,8 +25,11 @@ class OneWayFlows:
         return len(self._waiting)
 
     def note(self, detections: Sequence[Detection]) -> None:
-        """Remember those of one packet, if the other side has said nothing yet."""
+        """Remember those of one packet that may ban, if the other side has said nothing yet."""
         if not detections or detections[0].two_way:
+            return
+        detections = [found for found in detections if found.action == "block"]
+        if not detections:
             return
         if len(self._waiting) >= MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]

@@ -34,10 +34,11 @@ def test_the_other_side_s_packet_brings_it_back_once(source: str, destination: s
     assert flows.answered(back) == ()
 
 
-def test_what_is_two_way_is_no_concern_here() -> None:
+def test_what_is_two_way_or_bans_nobody_is_no_concern_here() -> None:
     flows = OneWayFlows()
     flows.note([])
     flows.note([found(tcp(A, 1, B, 2, b"x"), two_way=True)])
+    flows.note([replace(found(udp(A, 1, B, 2, b"x")), action="drop")])
     assert len(flows) == 0
 
 
