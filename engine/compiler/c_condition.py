@@ -9,9 +9,21 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
+from engine.compiler.c_expression import (
+    FALSE,
+    TRUE,
+    UndecidableError,
+    UnknownError,
+    Value,
+    all_of,
+    any_of,
+    compared,
+    computed,
+    negation,
+    where_known,
+)
 from engine.language import syntax
 from engine.language.parser import walk
 from engine.language.places import Place, matched_names
@@ -30,30 +42,11 @@ _VARIABLES = {
     "src.port": ("source_port", _PORT_MAX),
     "dst.port": ("destination_port", _PORT_MAX),
 }
-_TRUE, _FALSE = "1", "0"
 _LETTERS = frozenset(string.ascii_letters.encode())
 _UPPER = 0xDF
 
 # One byte of a pattern: its value under a mask.
 _Byte = tuple[int, int]
-
-
-class _UndecidableError(Exception):
-    """C cannot decide this; carries why."""
-
-
-class _UnknownError(Exception):
-    """A value that is never known: an offset below 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A number: its C, its bounds, how many bytes of the payload it needs."""
-
-    code: str
-    low: int
-    high: int
-    reach: int = 0
 
 
 def condition_in_c(
@@ -65,7 +58,7 @@ def condition_in_c(
     """
     translator = _Translator(patterns)
     code = translator.truth(condition)
-    return (None if code == _FALSE else code), tuple(translator.reasons)
+    return (None if code == FALSE else code), tuple(translator.reasons)
 
 
 class _Translator:
@@ -77,9 +70,9 @@ class _Translator:
     def truth(self, condition: syntax.Expression) -> str:
         match condition:
             case syntax.And(operands=operands):
-                return _all([self.truth(operand) for operand in operands])
+                return all_of([self.truth(operand) for operand in operands])
             case syntax.Or(operands=operands):
-                return _any([self.truth(operand) for operand in operands])
+                return any_of([self.truth(operand) for operand in operands])
             case _:
                 return self._attempt(lambda: self._leaf(condition))
 
@@ -87,11 +80,11 @@ class _Translator:
         """A test, or false, and why, where C cannot decide it."""
         try:
             return test()
-        except _UnknownError:
-            return _FALSE
-        except _UndecidableError as reason:
+        except UnknownError:
+            return FALSE
+        except UndecidableError as reason:
             self.reasons[str(reason)] = None
-            return _FALSE
+            return FALSE
 
     def _leaf(self, leaf: syntax.Expression) -> str:
         negated = isinstance(leaf, syntax.Not)
@@ -121,20 +114,20 @@ class _Translator:
             ):
                 return self._texts(term, texts, negated=negated)
             case syntax.Comparison(operator=sign, left=left, right=right):
-                return _compared(sign, self._value(left), self._value(right))
+                return compared(sign, self._value(left), self._value(right))
             case syntax.Member(operand=operand, container=syntax.Choice(constants=items)):
                 value = self._value(operand)
-                signs = [_compared("==", value, self._value(item)) for item in items]
-                found = _any(signs)
-                return _known(value, _not(found)) if negated else found
+                signs = [compared("==", value, self._value(item)) for item in items]
+                found = any_of(signs)
+                return where_known(value, negation(found)) if negated else found
             case syntax.Known(operand=operand):
                 try:
-                    known = _known(self._value(operand), _TRUE)
-                except _UnknownError:
-                    known = _FALSE
-                return _not(known) if negated else known
+                    known = where_known(self._value(operand), TRUE)
+                except UnknownError:
+                    known = FALSE
+                return negation(known) if negated else known
             case other:
-                raise _UndecidableError(_words(other))
+                raise UndecidableError(_words(other))
 
     # --- patterns
 
@@ -144,9 +137,9 @@ class _Translator:
             wanted = len(names) - wanted + 1
         each = [self._attempt(partial(self._pattern, name, place, negated)) for name in names]
         if wanted == len(each):
-            return _all(each)
+            return all_of(each)
         if wanted == 1:
-            return _any(each)
+            return any_of(each)
         return f"({' + '.join(each)} >= {wanted})"
 
     def _pattern(self, name: str, place: Place, negated: bool) -> str:
@@ -158,15 +151,15 @@ class _Translator:
             for sequence in _sequences(pattern)
         ]
         if len(alternatives) > MAX_ALTERNATIVES:
-            raise _UndecidableError(f"{name} has too many forms")
+            raise UndecidableError(f"{name} has too many forms")
         tests = []
         for offset, sequence in alternatives:
             end = offset + len(sequence)
             if end > MAX_REACH_B:
-                raise _UndecidableError(f"{name} beyond byte {MAX_REACH_B}")
-            tests.append(_all([f"HAS({end})", *self._bytes_equal(offset, sequence)]))
-        found = _any(tests)
-        return _not(found) if negated else found
+                raise UndecidableError(f"{name} beyond byte {MAX_REACH_B}")
+            tests.append(all_of([f"HAS({end})", *self._bytes_equal(offset, sequence)]))
+        found = any_of(tests)
+        return negation(found) if negated else found
 
     def _bytes_equal(self, offset: int, sequence: Sequence[_Byte]) -> Iterator[str]:
         """Comparisons of as many bytes at once as there are left."""
@@ -192,71 +185,53 @@ class _Translator:
         """`text(offset, length)` is one of these, or is known and none of them."""
         offset, length = map(constant, term.arguments)
         if offset is None or length is None:
-            raise _UndecidableError("text at a computed offset")
+            raise UndecidableError("text at a computed offset")
         if offset < 0 or length < 1:
-            raise _UnknownError
+            raise UnknownError
         if offset + length > MAX_REACH_B:
-            raise _UndecidableError(f"text beyond byte {MAX_REACH_B}")
+            raise UndecidableError(f"text beyond byte {MAX_REACH_B}")
         tests = [
-            _all(list(self._bytes_equal(offset, [(byte, 0xFF) for byte in text.value])))
+            all_of(list(self._bytes_equal(offset, [(byte, 0xFF) for byte in text.value])))
             for text in texts
             if isinstance(text, syntax.Text) and len(text.value) == length
         ]
-        found = _any(tests)
-        return _all([f"HAS({offset + length})", _not(found) if negated else found])
+        found = any_of(tests)
+        return all_of([f"HAS({offset + length})", negation(found) if negated else found])
 
     # --- numbers
 
-    def _value(self, expression: syntax.Expression) -> _Value:
+    def _value(self, expression: syntax.Expression) -> Value:
         number = constant(expression)
         if number is not None:
-            return _Value(f"{number}ll" if number < 0 else f"{number}ull", number, number)
+            return Value(f"{number}ll" if number < 0 else f"{number}ull", number, number)
         match expression:
             case syntax.Term(name=name, arguments=(where,)) if name in _READS:
                 return self._read(name, where)
             case syntax.Term(name=name) if name in _VARIABLES:
                 code, high = _VARIABLES[name]
-                return _Value(f"(u64){code}", 0, high)
+                return Value(f"(u64){code}", 0, high)
             case syntax.Arithmetic(operator=sign, left=left, right=right):
-                return _computed(sign, self._value(left), self._value(right))
+                return computed(sign, self._value(left), self._value(right))
             case syntax.Unary(operator="-", operand=operand):
-                return _computed("-", _Value("0ull", 0, 0), self._value(operand))
+                return computed("-", Value("0ull", 0, 0), self._value(operand))
             case _:
-                raise _UndecidableError(_words(expression))
+                raise UndecidableError(_words(expression))
 
-    def _read(self, name: str, where: syntax.Expression) -> _Value:
+    def _read(self, name: str, where: syntax.Expression) -> Value:
         offset, width = constant(where), _READS[name]
         if offset is None:
-            raise _UndecidableError(f"{name} at a computed offset")
+            raise UndecidableError(f"{name} at a computed offset")
         if offset < 0:
-            raise _UnknownError
+            raise UnknownError
         if offset + width > MAX_REACH_B:
-            raise _UndecidableError(f"{name} beyond byte {MAX_REACH_B}")
+            raise UndecidableError(f"{name} beyond byte {MAX_REACH_B}")
         self._count_term()
-        return _Value(f"{name.upper()}({offset})", 0, (1 << 8 * width) - 1, offset + width)
+        return Value(f"{name.upper()}({offset})", 0, (1 << 8 * width) - 1, offset + width)
 
     def _count_term(self) -> None:
         self._terms += 1
         if self._terms > MAX_TERMS:
-            raise _UndecidableError("too many comparisons")
-
-
-def _not(test: str) -> str:
-    return {_TRUE: _FALSE, _FALSE: _TRUE}.get(test, f"!{test}")
-
-
-def _all(tests: Sequence[str]) -> str:
-    if _FALSE in tests:
-        return _FALSE
-    wanted = [test for test in tests if test != _TRUE]
-    return f"({' && '.join(wanted)})" if wanted else _TRUE
-
-
-def _any(tests: Sequence[str]) -> str:
-    if _TRUE in tests:
-        return _TRUE
-    possible = [test for test in tests if test != _FALSE]
-    return f"({' || '.join(possible)})" if possible else _FALSE
+            raise UndecidableError("too many comparisons")
 
 
 def _words(expression: syntax.Expression) -> str:
@@ -272,18 +247,18 @@ def _words(expression: syntax.Expression) -> str:
 def _offsets(name: str, place: Place) -> range:
     """Where a pattern may begin."""
     if place is None:
-        raise _UndecidableError(f"{name} anywhere")
+        raise UndecidableError(f"{name} anywhere")
     if isinstance(place, syntax.Range):
         low, high = constant(place.low), constant(place.high)
         if low is not None and high is not None:
             if high - low > MAX_ALTERNATIVES:
-                raise _UndecidableError(f"{name} in {low}..{high}")
+                raise UndecidableError(f"{name} in {low}..{high}")
             return range(max(low, 0), high)
     else:
         offset = constant(place)
         if offset is not None:
             return range(offset, offset + (offset >= 0))
-    raise _UndecidableError(f"{name} at a computed place")
+    raise UndecidableError(f"{name} at a computed place")
 
 
 def _sequences(pattern: syntax.Pattern) -> list[list[_Byte]]:
@@ -294,7 +269,7 @@ def _sequences(pattern: syntax.Pattern) -> list[list[_Byte]]:
         case syntax.HexBody(items=items):
             sequences = _hex(pattern.name, items)
         case _:
-            raise _UndecidableError(f"{pattern.name} is a regular expression")
+            raise UndecidableError(f"{pattern.name} is a regular expression")
     if not pattern.nocase:
         return sequences
     return [[_nocase(pattern.name, byte) for byte in sequence] for sequence in sequences]
@@ -308,7 +283,7 @@ def _nocase(name: str, byte: _Byte) -> _Byte:
     if mask == 0xFF:
         return value & _UPPER, _UPPER
     if mask:
-        raise _UndecidableError(f"{name} is half a letter")
+        raise UndecidableError(f"{name} is half a letter")
     return byte
 
 
@@ -323,72 +298,6 @@ def _hex(name: str, items: Sequence[syntax.HexItem]) -> list[list[_Byte]]:
             case syntax.HexChoice(options=options):
                 forms = [form for option in options for form in _hex(name, option)]
         if len(sequences) * len(forms) > MAX_ALTERNATIVES:
-            raise _UndecidableError(f"{name} has too many forms")
+            raise UndecidableError(f"{name} has too many forms")
         sequences = [before + form for before in sequences for form in forms]
     return sequences
-
-
-def _known(value: _Value, test: str) -> str:
-    return _all([f"HAS({value.reach})", test]) if value.reach else test
-
-
-def _compared(sign: syntax.ComparisonOperator, a: _Value, b: _Value) -> str:
-    needed = _Value("", 0, 0, max(a.reach, b.reach))
-    if sign in (">", ">="):
-        sign, a, b = ("<" if sign == ">" else "<="), b, a
-    if sign in ("==", "!=") and (a.high < b.low or b.high < a.low):
-        return _known(needed, _TRUE) if sign == "!=" else _FALSE
-    if (sign == "<" and a.high < b.low) or (sign == "<=" and a.high <= b.low):
-        return _known(needed, _TRUE)
-    if (sign == "<" and a.low >= b.high) or (sign == "<=" and a.low > b.high):
-        return _FALSE
-    kind = _type(a.low, a.high, b.low, b.high)
-    return _known(needed, f"({kind})({a.code}) {sign} ({kind})({b.code})")
-
-
-def _computed(sign: syntax.ArithmeticOperator, a: _Value, b: _Value) -> _Value:
-    """A value whose every step fits into 64 bits: the language's numbers do not overflow."""
-    low, high = _bounds(sign, a, b)
-    kind = _type(a.low, a.high, b.low, b.high, low, high)
-    code = f"(({kind})({a.code}) {sign} ({kind})({b.code}))"
-    return _Value(code, low, high, max(a.reach, b.reach))
-
-
-def _bounds(sign: syntax.ArithmeticOperator, a: _Value, b: _Value) -> tuple[int, int]:
-    match sign:
-        case "+":
-            return a.low + b.low, a.high + b.high
-        case "-":
-            return a.low - b.high, a.high - b.low
-        case "*":
-            corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
-            return min(corners), max(corners)
-        case _ if a.low < 0 or b.low < 0:
-            raise _UndecidableError(f"`{sign}` of what may be negative")
-        case "&":
-            return 0, min(a.high, b.high)
-        case "|" | "^":
-            return 0, (1 << max(a.high, b.high).bit_length()) - 1
-        case _ if b.low != b.high:
-            raise _UndecidableError(f"`{sign}` by what is not constant")
-        case "<<" | ">>" if b.low > 63:
-            raise _UnknownError
-        case "<<":
-            return a.low << b.low, a.high << b.low
-        case ">>":
-            return a.low >> b.low, a.high >> b.low
-        case _ if not b.low:
-            raise _UnknownError
-        case "/":
-            return a.low // b.low, a.high // b.low
-        case "%":
-            return 0, min(a.high, b.low - 1)
-
-
-def _type(*bounds: int) -> str:
-    """The C type that holds all of these."""
-    if min(bounds) >= 0 and max(bounds) < 1 << 64:
-        return "u64"
-    if min(bounds) > -(1 << 63) and max(bounds) < 1 << 63:
-        return "s64"
-    raise _UndecidableError("numbers of more than 64 bits")

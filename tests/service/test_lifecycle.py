@@ -68,7 +68,10 @@ def test_the_seed_s_commands(topology: Topology) -> None:
         datagrams.pass_through(DHT_PING)
         router = topology.router
         assert "xdp" in router.run(["sh", "-c", f"ip link show {LAN_INTERFACE} | grep xdp"]).stdout
-        counted = router.run(["sh", "-c", "bpftool map dump name blocked_ips | grep -c key:"])
+        # As JSON, because maps of that name that others have made may be described otherwise.
+        counted = router.run(
+            ["sh", "-c", """bpftool -j map dump name blocked_ips | grep -o '"key"' | wc -l"""]
+        )
         assert int(counted.stdout) >= 1
         queues = router.run(["cat", "/proc/net/netfilter/nfnetlink_queue"]).stdout
         assert queues.split()[0] == "0"
