@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
-from rich.table import Table
 
 from engine.certainty import DEFAULT_PROFILE, PROFILES
+from engine.compiler.driver import Placement, placements
 from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
+from engine.console.bans import add_ban_commands
 from engine.console.status import status_page
 from engine.console.top import show_top, stream_top
 from engine.errors import BtblockerError
@@ -93,11 +94,20 @@ def _add_run(commands: Any) -> None:
     add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
+    add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
     add("--tunnels", "tunnels", action=argparse.BooleanOptionalAction)
     add("--defragment", "defragment", action=argparse.BooleanOptionalAction)
+    add("--ban", "ban", metavar="source|remote|both|endpoint|none")
     add("--ban-duration", "ban_duration", metavar="SECONDS")
+    add("--ban-growth", "ban_growth", metavar="N")
+    add("--ban-duration-max", "ban_duration_max", metavar="SECONDS")
+    add("--ban-memory", "ban_memory", metavar="SECONDS")
+    add("--udp-bans", "udp_bans", metavar="immediate|confirmed")
+    add("--home-networks", "home_networks", metavar="NET[,NET]")
+    add("--allow", "allow", metavar="NET[,NET]")
+    add("--state-directory", "state_directory", metavar="DIR")
     add("--cleanup-interval", "cleanup_interval", metavar="SECONDS")
     add("--log-level", "log_level", metavar="LEVEL")
     add("--event-log", "event_log", metavar="FILE|stdout|syslog[,...]")
@@ -159,13 +169,7 @@ def _add_control(commands: Any) -> None:
         "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="default: %(default)s"
     )
     add("metrics", _metrics, "print its metrics as Prometheus reads them")
-    add("bans", _bans, "list the addresses it bans")
-    ban = add("ban", _ban, "ban an address by hand")
-    ban.add_argument("address")
-    ban.add_argument(
-        "--duration", type=int, metavar="SECONDS", help="how long (default: as detections)"
-    )
-    add("unban", _unban, "lift the ban of an address").add_argument("address")
+    add_ban_commands(add)
     add("reload", _reload, "reload its signatures, as SIGHUP does")
 
 
@@ -203,10 +207,12 @@ def _check(options: argparse.Namespace) -> int:
     except SignatureError as error:
         diagnostics = list(error.diagnostics)
     failed = has_errors(diagnostics)
+    placed = [] if ruleset is None else placements(ruleset.signatures)
     if options.json:
         found = {
             "diagnostics": [d.as_json() for d in diagnostics],
             "statistics": None if ruleset is None else ruleset.statistics.as_json(),
+            "driver": [placement.as_json() for placement in placed],
         }
         print(json.dumps(found, indent=2))
     else:
@@ -214,22 +220,24 @@ def _check(options: argparse.Namespace) -> int:
             print("\n\n".join(map(str, diagnostics)))
         if ruleset is not None and not failed:
             if options.verbose:
-                print("\n".join(_signature_lines(ruleset.statistics)))
-            print(_summary(ruleset))
+                print("\n".join(_signature_lines(ruleset.statistics, placed)))
+            print(_summary(ruleset, placed))
     return 2 if ruleset is None else int(failed)
 
 
-def _summary(ruleset: RuleSet) -> str:
+def _summary(ruleset: RuleSet, placed: Sequence[Placement]) -> str:
     facts = ruleset.statistics
     signatures = (*ruleset.signatures, *ruleset.disabled)
     off = f", {len(ruleset.disabled)} of them not in force" if ruleset.disabled else ""
     tests = sum(len(signature.tests) for signature in signatures)
     expressions = sum(bank.expressions for bank in facts.banks)
+    in_driver = sum(placement.driver != "none" for placement in placed)
     return (
         f"{_many(len(signatures), 'signature')}{off}, {_many(tests, 'test')}: all well\n"
         f"{_many(expressions, 'expression')} in {facts.bytes / 1024:.0f} KiB; "
         f"decided by patterns alone: {len(facts.signatures) - facts.need_python}, "
         f"by Python after a trigger: {facts.need_python}"
+        + (f"; in the driver, too, with --xdp-signatures: {in_driver}" if in_driver else "")
     )
 
 
@@ -237,11 +245,13 @@ def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _signature_lines(facts: Statistics) -> Iterator[str]:
+def _signature_lines(facts: Statistics, placed: Sequence[Placement]) -> Iterator[str]:
+    in_driver = {placement.id: placement for placement in placed}
     for signature in facts.signatures:
         yield f"{signature.id}, on {signature.bank}s"
         yield f"    trigger ({signature.trigger_bits:.0f} bits): {signature.shown_trigger}"
         yield f"    Python: {', '.join(signature.python) or 'not needed'}"
+        yield f"    driver: {in_driver[signature.id]}"
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -277,32 +287,6 @@ def _metrics(options: argparse.Namespace) -> int:
 
 def _ask_status(options: argparse.Namespace) -> Status:
     return cast(Status, ask(options.queue_num, {"command": "status"}))
-
-
-def _bans(options: argparse.Namespace) -> int:
-    bans = ask(options.queue_num, {"command": "bans"})["bans"]
-    if options.json:
-        print(json.dumps(bans, indent=2))
-        return 0
-    table = Table("address", "reason", "ends in", box=None, pad_edge=False)
-    for ban in bans:
-        table.add_row(ban["address"], ban["reason"], f"{ban['remaining_s']} s")
-    _out.print(table if bans else "nobody is banned", soft_wrap=True)
-    return 0
-
-
-def _ban(options: argparse.Namespace) -> int:
-    request = {"command": "ban", "address": options.address, "duration_s": options.duration}
-    answer = ask(options.queue_num, request)["ban"]
-    text = f"{answer['address']} is banned for {answer['remaining_s']} s"
-    print(json.dumps(answer) if options.json else text)
-    return 0
-
-
-def _unban(options: argparse.Namespace) -> int:
-    answer = ask(options.queue_num, {"command": "unban", "address": options.address})
-    print(json.dumps(answer) if options.json else f"{answer['unbanned']} is no longer banned")
-    return 0
 
 
 def _reload(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,6 +21,8 @@ from engine.errors import InputError
 from engine.paths import shipped_signatures
 
 Chain = Literal["INPUT", "FORWARD", "OUTPUT"]
+BanTarget = Literal["source", "remote", "both", "endpoint", "none"]
+Network = IPv4Network | IPv6Network
 
 # Names of the environment's variables, as operators know them.
 ENVIRONMENT = {
@@ -27,6 +30,7 @@ ENVIRONMENT = {
     "QUEUE_NUM": "queue_num",
     "MONITOR_ONLY": "monitor_only",
     "XDP_MODE": "xdp_mode",
+    "XDP_SIGNATURES": "xdp_signatures",
     "BAN_DURATION": "ban_duration",
     "LOG_LEVEL": "log_level",
     "DETECTION_LOG": "detection_log",
@@ -34,7 +38,20 @@ ENVIRONMENT = {
     "METRICS_LISTEN": "metrics_listen",
     "CLEANUP_INTERVAL": "cleanup_interval",
     "DETECTION_PROFILE": "detection_profile",
+    # systemd sets this one for a unit that says StateDirectory=.
+    "STATE_DIRECTORY": "state_directory",
 }
+
+# Private networks (RFC 1918, RFC 4193), and those between a provider and its customers (RFC 6598).
+_PRIVATE = tuple(
+    map(
+        ip_network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"),
+    )
+)
+
+
+MAX_BAN_S = 10 * 365 * 86400
 
 
 def _comma_separated(value: object) -> object:
@@ -50,6 +67,21 @@ def _upper(value: object) -> object:
 def _upper_list(value: object) -> object:
     parts = _comma_separated(value)
     return tuple(map(_upper, parts)) if isinstance(parts, tuple) else parts
+
+
+def parse_network(value: object) -> Network:
+    """A network, or an address as the network that it alone is in. Raises ValueError."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):  # a number would do for an address
+        raise ValueError("a network is a text such as 10.8.0.0/24")
+    return ip_network(value)
+
+
+Networks = Annotated[
+    tuple[Annotated[Network, BeforeValidator(parse_network)], ...],
+    BeforeValidator(_comma_separated),
+]
 
 
 class Listen(NamedTuple):
@@ -93,6 +125,9 @@ class Settings(BaseModel):
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
         "auto", description="how XDP is attached"
     )
+    xdp_signatures: bool = Field(
+        False, description="decide signatures of fixed bytes in the XDP program, too"
+    )
     manage_rules: bool = Field(
         False, description="add the iptables rules, and take them away on exit"
     )
@@ -105,7 +140,37 @@ class Settings(BaseModel):
     defragment: bool = Field(
         True, description="have the kernel put fragments together (connection tracking)"
     )
-    ban_duration: int = Field(18000, ge=1, le=10 * 365 * 86400, description="seconds a ban lasts")
+    ban: BanTarget = Field(
+        "source", description="whom a detection bans, where its signature does not say"
+    )
+    ban_duration: int = Field(
+        18000, ge=1, le=MAX_BAN_S, description="seconds that an address's first ban lasts"
+    )
+    ban_growth: int = Field(
+        2, ge=1, le=100, description="how many times longer each further ban of it lasts"
+    )
+    ban_duration_max: int = Field(
+        7 * 86400, ge=1, le=MAX_BAN_S, description="seconds that bans grow to at most"
+    )
+    ban_memory: int = Field(
+        7 * 86400,
+        ge=0,
+        le=MAX_BAN_S,
+        description="seconds after its ban's end until an address counts as new again",
+    )
+    udp_bans: Literal["immediate", "confirmed"] = Field(
+        "immediate",
+        description="confirmed: ban nobody before both sides of the flow have sent something",
+    )
+    home_networks: Networks = Field(
+        _PRIVATE, description="networks on this side of the gateway: `remote` is who is in none"
+    )
+    allow: Networks = Field(
+        (), max_length=16384, description="networks whose traffic is let alone, for good"
+    )
+    state_directory: Path | None = Field(
+        None, description="folder for what outlives a restart: bans and allowed networks"
+    )
     cleanup_interval: int = Field(
         300, ge=1, le=86400, description="seconds between removals of expired bans"
     )
@@ -135,6 +200,13 @@ class Settings(BaseModel):
     def queues(self) -> range:
         """The numbers of the queues."""
         return range(self.queue_num, self.queue_num + self.workers)
+
+
+# What a reload may change of whom is banned, and for how long.
+BAN_SETTINGS = (
+    *("ban", "ban_duration", "ban_growth", "ban_duration_max", "ban_memory", "udp_bans"),
+    *("home_networks", "allow"),
+)
 
 
 def load_settings(

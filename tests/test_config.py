@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.config import ENVIRONMENT, Settings, load_settings
+from engine.config import BAN_SETTINGS, ENVIRONMENT, Settings, load_settings
 from engine.errors import InputError
 from engine.paths import shipped_signatures
 
@@ -36,6 +37,7 @@ def test_later_origins_win(tmp_path: Path) -> None:
 
 def test_every_variable_is_a_setting() -> None:
     assert set(ENVIRONMENT.values()) <= set(Settings.model_fields)
+    assert set(BAN_SETTINGS) <= set(Settings.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,11 @@ def test_every_variable_is_a_setting() -> None:
         ("queue_num", "65535", 65535),
         ("detection_profile", "strict", "strict"),
         ("detection_log", "/var/log/x", Path("/var/log/x")),
+        ("state_directory", "/var/lib/x", Path("/var/lib/x")),
+        ("ban", "endpoint", "endpoint"),
+        ("allow", "10.0.0.1, 2001:db8::/32", tuple(map(ip_network, ("10.0.0.1", "2001:db8::/32")))),
+        ("home_networks", ["10.0.0.0/8"], (ip_network("10.0.0.0/8"),)),
+        ("home_networks", "", ()),
         ("event_log", "/var/log/x,syslog", ("/var/log/x", "syslog")),
         ("metrics_listen", "127.0.0.1:9810", ("127.0.0.1", 9810)),
         ("metrics_listen", "[::1]:9810", ("::1", 9810)),
@@ -92,6 +99,24 @@ def test_wrong_values_name_their_origin(variable: str, value: str, tmp_path: Pat
     [({"chain": "PREROUTING"}, "--chain"), ({"chain": ""}, "--chain")],
 )
 def test_wrong_chains(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_settings(None, {}, flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"ban": "src"}, "--ban: input should be 'source', 'remote'"),
+        ({"udp_bans": "later"}, "--udp-bans: "),
+        ({"allow": "10.0.0.1/8"}, "--allow: 10.0.0.1/8 has host bits set"),
+        ({"allow": [5]}, "--allow: a network is a text"),
+        ({"allow": [f"10.{n >> 8}.{n & 255}.0/24" for n in range(16385)]}, "--allow: .*16384"),
+        ({"home_networks": "home"}, "--home-networks: 'home' does not appear to be"),
+        ({"ban_growth": "0"}, "--ban-growth"),
+        ({"ban_memory": "-1"}, "--ban-memory"),
+    ],
+)
+def test_wrong_ban_settings(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_settings(None, {}, flags)
 

@@ -1,4 +1,7 @@
-"""Bytes that comparisons pin at fixed offsets: `u16(16) == 1`, `u8(0) & 0xf0 == 0x40`."""
+"""Bytes that comparisons pin at fixed offsets.
+
+`u16(16) == 1`, `u8(0) & 0xf0 == 0x40`, `text(4, 3) == "GET"`.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def pinned_bytes(leaf: syntax.Expression) -> ByteSets:
     match leaf:
         case syntax.Comparison(operator="==", left=left, right=right):
             for side, other in ((left, right), (right, left)):
-                value = constant(other)
+                value = _constant(other)
                 if isinstance(side, syntax.Term) and value is not None:
                     return _exact(side, value) or _single_byte(leaf)
             return _single_byte(leaf)
@@ -48,22 +51,44 @@ def pinned_bytes(leaf: syntax.Expression) -> ByteSets:
             return {}
 
 
-def _exact(term: syntax.Expression, value: int) -> dict[int, frozenset[int]]:
+def _constant(expression: syntax.Expression) -> int | bytes | None:
+    return expression.value if isinstance(expression, syntax.Text) else constant(expression)
+
+
+def _exact(term: syntax.Term, value: int | bytes) -> dict[int, frozenset[int]]:
     """The bytes of `uN(offset) == value`; a value that never fits pins an impossible byte."""
-    read = _reads(term)
-    if read is None:
-        return {}
-    offset, width, order = read
-    if not 0 <= value < 1 << (8 * width):
+    if isinstance(value, bytes):
+        read = _reads_text(term)
+        if read is None:
+            return {}
+        offset, width = read
+        data = value
+    else:
+        integer = _reads(term)
+        if integer is None:
+            return {}
+        offset, width, order = integer
+        fits = 0 <= value < 1 << (8 * width)
+        data = value.to_bytes(width, "little" if order else "big") if fits else b""
+    if len(data) != width:
         return {offset: frozenset()}
-    data = value.to_bytes(width, "little" if order else "big")
     return {offset + i: frozenset({byte}) for i, byte in enumerate(data)}
+
+
+def _reads_text(term: syntax.Term) -> tuple[int, int] | None:
+    """(offset, length) of `text` at a fixed place."""
+    if term.name != "text":
+        return None
+    offset, length = map(constant, term.arguments)
+    if offset is None or length is None or not 0 <= offset <= MAX_PINNED_OFFSET or length < 1:
+        return None
+    return offset, length
 
 
 def _one_of(term: syntax.Term, items: Sequence[syntax.Expression]) -> ByteSets:
     merged: dict[int, frozenset[int]] = {}
     for item in items:
-        value = constant(item)
+        value = _constant(item)
         exact = {} if value is None else _exact(term, value)
         if not exact:
             return {}

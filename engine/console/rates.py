@@ -99,7 +99,8 @@ def _xdp(status: Status) -> tuple[int, int]:
     xdp = status["xdp"]
     if xdp is None:
         return 0, 0
-    return xdp["passed"], xdp["dropped_source"] + xdp["dropped_destination"]
+    by_bans = xdp["dropped_source"] + xdp["dropped_destination"]
+    return xdp["passed"], by_bans + xdp["dropped_signature"]
 
 
 def _between(before: LatencyStatus, after: LatencyStatus) -> LatencyStatus:

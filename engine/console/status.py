@@ -37,7 +37,15 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield from _signatures(status)
     bans = status["bans"]
     ended = sum(bans["lifted"].values())
-    yield "bans", f"{bans['active']} active, {bans['total']} set or renewed, {ended} ended"
+    yield (
+        "bans",
+        f"{bans['active']} active, {bans['total']} set or renewed, {ended} ended, "
+        f"{bans['remembered']} remembered",
+    )
+    if bans["allowed_networks"]:
+        yield "allowed", f"{bans['allowed_networks']} addresses or networks"
+    state = status["state"]
+    yield "state", state["problem"] or state["file"] or "not kept: no --state-directory"
     detections = status["detections"]
     yield "detections", str(detections["total"])
     for signature, count in sorted(detections["by_signature"].items()):
@@ -66,8 +74,10 @@ def _packets(status: Status) -> Iterator[tuple[str, str]]:
         yield "XDP", "off"
     else:
         interfaces = ", ".join(f"{i['name']} ({i['mode']})" for i in xdp["interfaces"])
-        dropped = xdp["dropped_source"] + xdp["dropped_destination"]
-        yield "XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped"
+        by_bans = xdp["dropped_source"] + xdp["dropped_destination"]
+        dropped = by_bans + xdp["dropped_signature"]
+        there = f", {len(xdp['signatures'])} signatures there" if xdp["signatures"] else ""
+        yield "XDP", f"{interfaces}: {xdp['passed']} passed, {dropped} dropped{there}"
 
 
 def _signatures(status: Status) -> Iterator[tuple[str, str]]:

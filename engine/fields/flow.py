@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine.fields.context import Context
-from engine.fields.reads import READS, stretch
+from engine.fields.reads import READS
 from engine.fields.turns import HEAD_B, MAX_TURNS, TURNS_WITH_BYTES
 from engine.language.vocabulary import EVERY_INSPECT, Field, Parameters, Type
 
@@ -131,14 +131,6 @@ def _turns() -> Iterator[Field]:
     for read in READS:
         doc = read.doc.format(" of turn `n`")
         yield turn(read.name, read.type, doc, _of_turn(read.read), read.parameters, **kept)
-    yield turn(
-        "text",
-        Type.TEXT,
-        "The bytes of turn `n` from an offset, to compare with a text.",
-        _of_turn(stretch),
-        (("offset", Type.NUMBER), ("length", Type.NUMBER)),
-        **kept,
-    )
 
 
 def _of_turn(read: Callable[..., Any]) -> Callable[..., Any]:

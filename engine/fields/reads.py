@@ -72,6 +72,8 @@ def _reads() -> Iterator[Read]:
     yield Read("entropy", Type.DECIMAL, doc, _STRETCH, _entropy)
     doc = "The share of printable ASCII bytes{}, 0 to 1."
     yield Read("printable", Type.DECIMAL, doc, _STRETCH, _printable)
+    doc = "The bytes{} from an offset, to compare with a text."
+    yield Read("text", Type.TEXT, doc, _STRETCH, stretch)
 
 
 READS = tuple(_reads())

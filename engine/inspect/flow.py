@@ -17,6 +17,7 @@ class Flow:
     `reported`: ids of signatures that have been detected in it already.
     `turns`: how it began, from its first payload on for as long as signatures follow it;
     then None.
+    `two_way`: both sides have sent something.
     `proxied`: the key of the direction that has asked a proxy for the connection.
     """
 
@@ -28,6 +29,7 @@ class Flow:
         "proxied",
         "reported",
         "turns",
+        "two_way",
     )
 
     def __init__(self, opener: bytes | None) -> None:
@@ -37,6 +39,7 @@ class Flow:
         self.opener = opener
         self.reported: frozenset[str] = frozenset()
         self.turns: FollowedTurns | None = NOT_BEGUN
+        self.two_way = False
         self.proxied: bytes | None = None
 
 
@@ -94,6 +97,7 @@ class FlowTable:
             known = self._young.get(other) or self._old.get(other)
             if known is not None:
                 side = Side(known.flow)
+                side.flow.two_way = True
             else:
                 side = Side(Flow(key if self._first_seen_opens else None))
         return self._insert(key, side)

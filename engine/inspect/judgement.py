@@ -16,7 +16,7 @@ from engine.inspect.followed import FollowedTurns
 from engine.inspect.packet import Endpoint, Packet
 from engine.inspect.tags import HostTags
 from engine.inspect.threshold import ThresholdCounter
-from engine.language.form import STOPPING, Action
+from engine.language.form import STOPPING, Action, Ban, Tag
 
 
 class Verdict(Enum):
@@ -30,8 +30,11 @@ class Verdict(Enum):
 class Detection:
     """A signature found true for a packet, and for which.
 
-    `flow_packet` and `payload_packet` count from 1 within the flow, both directions.
+    `flow_packet` and `payload_packet` count from 1 within the flow, both directions; they are 0
+    for what was found `in_driver`, which knows no flows.
     `tunnelled`: the packet came inside another one, whose addresses are not these.
+    `ban` is what the signature says about bans. `two_way` tells whether both sides have sent
+    something; `repeated`, that this was told before, when they had not (see `OneWayFlows`).
     """
 
     signature: str
@@ -43,6 +46,17 @@ class Detection:
     flow_packet: int
     payload_packet: int
     tunnelled: bool = False
+    in_driver: bool = False
+    ban: Ban | None = None
+    two_way: bool = True
+    repeated: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """That of the packet; see `Packet`."""
+        source, destination = self.source, self.destination
+        ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
+        return source.address + destination.address + ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +134,8 @@ class Judge:
                         flow.packets,
                         flow.payload_packets,
                         packet.tunnelled,
+                        ban=rule.then.ban,
+                        two_way=flow.two_way,
                     )
                 )
             # Also what was told before: as long as it goes on, its tag lasts.
@@ -136,10 +152,8 @@ class Judge:
         tag = rule.then.tag
         if tag is None:
             return
-        if tag.of != "dst":
-            self.tags.set(packet.source.address, tag.name, now_s + tag.lasts_s)
-        if tag.of != "src":
-            self.tags.set(packet.destination.address, tag.name, now_s + tag.lasts_s)
+        for host in tagged_hosts(tag, packet):
+            self.tags.set(host, tag.name, now_s + tag.lasts_s)
 
     def _takes_effect(self, rule: Rule, packet: Packet, now_s: float) -> bool:
         threshold = rule.then.threshold
@@ -154,3 +168,9 @@ def both(first: Judgement, second: Judgement) -> Judgement:
     if not second.detections:
         return first
     return Judgement(second.verdict, first.detections + second.detections)
+
+
+def tagged_hosts(tag: Tag, packet: Packet) -> list[bytes]:
+    """Who gets the tag that a match in a packet sets, in network byte order."""
+    ends = {"src": [packet.source], "dst": [packet.destination]}
+    return [end.address for end in ends.get(tag.of, [packet.source, packet.destination])]

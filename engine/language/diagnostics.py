@@ -55,6 +55,7 @@ CODES: dict[str, str] = {
     "S102": "a weak trigger: Python runs for many innocent packets",
     "S103": "a variable or a list is never used",
     "S104": "a warning is allowed that is not given",
+    "S105": "the kernel does not take the signature into the driver",
 }
 
 _SHOWN_COLUMNS = 100

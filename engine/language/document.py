@@ -168,6 +168,10 @@ class _Document:
             hint = "add `tag: {name: ..., of: src, for: 10m}`"
             span = span_of(self._node("then", "action"))
             self._report("S005", "`tag` is missing: the action is to set it", span, hint)
+        if form.then.ban is not None and form.then.action != "block":
+            message = f"`{form.then.action}` bans nobody"
+            hint = "use `action: block`, or leave `ban` out"
+            self._report("S006", message, self._key_span("then", "ban"), hint)
 
     def _node(self, *path: str | int) -> yaml.Node:
         return node_at(self._root, *path)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from engine.certainty import Certainty
+from engine.config import BanTarget
 from engine.language.ends import WrittenEnd, read_end
 
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
@@ -94,6 +95,17 @@ class Tag(_Form):
     lasts_s: Seconds = Field(alias="for")
 
 
+class Ban(_Form):
+    """Whom a detection bans and for how long, where that is not as the configuration says."""
+
+    of: BanTarget | None = Field(
+        None,
+        description="source: who sent the packet; remote: the side outside home_networks; both; "
+        "endpoint: the source's address and port; none",
+    )
+    lasts_s: Seconds | None = Field(None, alias="for")
+
+
 Action = Literal["block", "drop", "log", "tag"]
 # What stops traffic; the others only take note.
 STOPPING: frozenset[Action] = frozenset({"block", "drop"})
@@ -108,6 +120,7 @@ class Then(_Form):
     )
     threshold: Threshold | None = None
     tag: Tag | None = None
+    ban: Ban | None = None
 
 
 class TaggedForm(_Form):

@@ -1,4 +1,4 @@
-"""The process that compiles signatures for the daemon.
+"""The process that compiles signatures for the daemon, for workers and for the driver.
 
 Not a thread: it would hold Python's interpreter lock while requests wait, and what compiling
 thousands of signatures has used would never be given back.
@@ -16,6 +16,7 @@ from typing import BinaryIO
 from engine.certainty import DetectionProfile
 from engine.compiler.pieces import write_pieces
 from engine.compiler.ruleset import RuleSet
+from engine.enforce.program import XdpProgram, build_program
 from engine.errors import UnavailableError
 from engine.language.diagnostics import SignatureError
 from engine.selftest import self_test
@@ -27,11 +28,27 @@ MAX_BUILD_S = 600
 
 
 @dataclass(frozen=True, slots=True)
+class DriverBuilt:
+    """The XDP program with signatures; None, and why, where this machine cannot build it.
+
+    `warnings` say what the kernel does not take.
+    """
+
+    program: XdpProgram | None
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
-    """A RuleSet that was compiled and has passed its tests, as `Assembly` takes it."""
+    """A RuleSet that was compiled and has passed its tests, as `Assembly` takes it.
+
+    `driver` is there if it was asked for.
+    """
 
     pieces: BinaryIO
     signatures: int
+    driver: DriverBuilt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +69,14 @@ def build_tested(directory: Path, profile: DetectionProfile) -> RuleSet:
 class Build:
     """A build under way."""
 
-    def __init__(self, directory: Path, profile: DetectionProfile) -> None:
+    def __init__(
+        self, directory: Path, profile: DetectionProfile, *, for_driver: bool = False
+    ) -> None:
+        """Begin; `for_driver` asks for the XDP program with these signatures as well."""
         self._process: Popen[bytes]
         self._process, self._channel = start_process("engine.service.builder")
-        self._channel.send((directory, profile))
+        self._channel.send((directory, profile, for_driver))
+        self._for_driver = for_driver
 
     def fileno(self) -> int:
         """Readable when `result` need not wait."""
@@ -67,16 +88,24 @@ class Build:
         Raises SignatureError for what is wrong with the signatures, UnavailableError when the
         process has died of something else.
         """
+        done, file = self._receive()
+        if done.signatures is None:
+            with file:
+                raise SignatureError(pickle.load(file))
+        driver = None
+        if self._for_driver:
+            with self._receive()[1] as built:
+                driver = pickle.load(built)
+        return Built(file, done.signatures, driver)
+
+    def _receive(self) -> tuple[_Done, BinaryIO]:
         try:
             done, file = self._channel.receive()
         except EOFError:
             raise UnavailableError(self._why_it_died()) from None
         assert isinstance(done, _Done)
         assert file is not None
-        if done.signatures is None:
-            with file:
-                raise SignatureError(pickle.load(file))
-        return Built(file, done.signatures)
+        return done, file
 
     def end(self) -> None:
         """End the process, whatever it is doing."""
@@ -98,7 +127,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.alarm(MAX_BUILD_S)
     channel = Channel.to_parent()
-    (directory, profile), _ = channel.receive()
+    (directory, profile, for_driver), _ = channel.receive()
     with memory_file("btblocker-signatures") as file:
         try:
             ruleset = build_tested(directory, profile)
@@ -106,7 +135,22 @@ def main() -> None:
             pickle.dump(error.diagnostics, file)
             done = _Done(None)
         else:
+            # First what takes seconds: the daemon waits for both from the first message on.
+            driver = _built_for_driver(ruleset) if for_driver else None
             write_pieces(ruleset.without_sources(), file)
             done = _Done(len(ruleset.signatures))
         file.flush()
         channel.send(done, file)
+    if done.signatures is not None and driver is not None:
+        with memory_file("btblocker-driver") as file:
+            pickle.dump(driver, file)
+            file.flush()
+            channel.send(done, file)
+
+
+def _built_for_driver(ruleset: RuleSet) -> DriverBuilt:
+    try:
+        program, warnings = build_program(ruleset.signatures)
+    except UnavailableError as error:
+        return DriverBuilt(None, failure=str(error))
+    return DriverBuilt(program, tuple(map(str, warnings)))

@@ -48,6 +48,13 @@ class Channel:
             return True
         return False
 
+    def send_pickled(self, message: object, content: object) -> bool:
+        """Send a message, and with it a file with an object that may be large."""
+        with memory_file("btblocker-message") as file:
+            pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
+            file.flush()
+            return self.send(message, file)
+
     def receive(self, timeout_s: float | None = None) -> tuple[Any, BinaryIO | None]:
         """The next message, and the file that came with it, at its beginning.
 

@@ -23,6 +23,8 @@ MAX_REQUEST_B = 65536
 
 # Runs a request on the blocker's own thread and gives the answer.
 Handler = Callable[[dict[str, Any]], Mapping[str, Any]]
+# The rest of a request, which the client's own thread can do.
+Deferred = Callable[[], Mapping[str, Any]]
 
 
 def _address(queue_num: int) -> str:
@@ -87,7 +89,7 @@ class ControlServer:
         self._server.server_close()
 
 
-def ask(queue_num: int, request: dict[str, Any]) -> dict[str, Any]:
+def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """Send a request to the blocker on this queue.
 
     Raises UnavailableError if none runs, if it does not answer in time, or with the reason
@@ -95,7 +97,7 @@ def ask(queue_num: int, request: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(TIMEOUT_S)
+            connection.settimeout(timeout_s)
             connection.connect(_address(queue_num))
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as stream:

@@ -13,24 +13,26 @@ import logging
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from engine.config import Settings
-from engine.enforce.bans import BanList
-from engine.enforce.policy import Policy
+from engine.config import BAN_SETTINGS, Settings
+from engine.enforce.enforcement import Enforcement
+from engine.enforce.machine import read_machine
+from engine.enforce.program import XdpProgram
 from engine.enforce.redirect import Redirect
 from engine.enforce.xdp import XdpFilter, XdpMode
 from engine.errors import InputError, UnavailableError
-from engine.inspect.judgement import Detection
+from engine.inspect.judgement import Detection, tagged_hosts
+from engine.service.ban_requests import BanRequests
 from engine.service.builder import Build, Built
-from engine.service.control import TIMEOUT_S, ControlServer
+from engine.service.control import TIMEOUT_S, ControlServer, Deferred
 from engine.service.events import Events
 from engine.service.exporter import Exporter
 from engine.service.interfaces import chosen_interfaces
@@ -66,7 +68,6 @@ class Daemon:
         self._built = _build(settings)
         self._events = Events(settings)
         self._losses = Losses(self._events, fail_open=settings.fail_open)
-        self._policy = Policy()
         self._stopping = False
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -74,15 +75,14 @@ class Daemon:
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
         self._exporter: Exporter | None = None
-        self._bans = BanList()
         self._selector = selectors.DefaultSelector()
+        self._workers = self._make_workers()
+        self._enforcement = Enforcement(settings, read_machine(), self._workers)
         self._reloader = Reloader(self._selector)
-        self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any]]] = {
+        self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any] | Deferred]] = {
             "status": lambda _: self._status(),
-            "bans": self._list_bans,
-            "ban": self._ban,
-            "unban": self._unban,
             "reload": self._request_reload,
+            **BanRequests(self._enforcement, self._events).handlers,
         }
 
     def run(self) -> None:
@@ -93,13 +93,16 @@ class Daemon:
             held.callback(self._selector.close)
             held.enter_context(self._signals())
             held.callback(self._reloader.close)
-            self._workers = held.enter_context(self._make_workers())
+            self._enforcement.begin()
+            self._events.watch_state(self._enforcement.state.problem)
+            held.callback(self._enforcement.close)
+            held.enter_context(self._workers)
             self._workers.begin(self._built)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
             if not settings.monitor_only:
                 self._xdp = self._attach_xdp(held)
-            enforcers = [self._workers] if self._xdp is None else [self._xdp, self._workers]
-            self._bans = BanList(*enforcers)
+            if self._xdp is not None:
+                held.enter_context(self._enforcement.also_in(self._xdp))
             self._install_rules(held)
             if settings.metrics_listen is not None:
                 exporter = Exporter(settings.metrics_listen, self._status_in_turn)
@@ -115,11 +118,40 @@ class Daemon:
     # --- what the workers detect
 
     def _detected(self, detections: tuple[Detection, ...], datagram: bytes) -> None:
-        duration_s = self._settings.ban_duration
         for detection in detections:
-            banned = () if self._settings.monitor_only else self._policy.banned_by(detection)
-            bans = [self._bans.ban(each, detection.signature, duration_s) for each in banned]
-            self._events.detected(detection, bans, datagram)
+            bans = self._enforcement.punish(detection)
+            if bans or not detection.repeated:
+                self._events.detected(detection, bans, datagram)
+
+    def _dropped(self, by_target: Mapping[bytes, tuple[int, int]]) -> None:
+        self._enforcement.bans.count(by_target)
+
+    def _take_matches(self) -> None:
+        """Hear what signatures in the driver have dropped and banned by themselves."""
+        if self._xdp is None:
+            return
+        for match in self._xdp.matches():
+            then, packet = match.signature.then, match.packet
+            if then.tag is not None:
+                expires_s = time.monotonic() + then.tag.lasts_s
+                for host in tagged_hosts(then.tag, packet):
+                    self._workers.tag(host, then.tag.name, expires_s)
+            detection = Detection(
+                match.signature.id,
+                match.signature.rev,
+                then.action,
+                packet.transport,
+                packet.source,
+                packet.destination,
+                flow_packet=0,
+                payload_packet=0,
+                ban=then.ban,
+                in_driver=True,
+            )
+            self._detected((detection,), b"")
+            if packet.source.address not in self._enforcement.bans:
+                # Allowed, or a gateway, since the moment before.
+                self._xdp.unban(packet.source.address)
 
     # --- start and stop
 
@@ -162,16 +194,20 @@ class Daemon:
             starts,
             self._selector,
             self._detected,
-            lambda: self._bans.until_ns(),
+            self._dropped,
+            lambda: self._enforcement.bans.until_ns(),
             lambda message: self._events.trouble("worker", message),
         )
 
     def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
-        if self._settings.xdp_mode == "off":
+        settings = self._settings
+        if settings.xdp_mode == "off":
             return None
-        interfaces = chosen_interfaces(self._settings.interface)
+        interfaces = chosen_interfaces(settings.interface)
         try:
-            return held.enter_context(XdpFilter(interfaces, XdpMode(self._settings.xdp_mode)))
+            return held.enter_context(
+                XdpFilter(interfaces, XdpMode(settings.xdp_mode), _program(self._built))
+            )
         except UnavailableError as error:
             self._events.trouble("xdp", f"Failed to initialize XDP filter: {error}")
             _log.warning("going on with NFQUEUE alone: every packet is dropped there")
@@ -202,6 +238,10 @@ class Daemon:
         ]
         if self._xdp is not None:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
+            if self._settings.xdp_signatures:
+                parts.append(f"{len(self._xdp.signatures)} signatures in the driver, too")
+        file = self._enforcement.state.file
+        parts.append("bans are not kept" if file is None else f"bans are kept in {file}")
         if self._settings.monitor_only:
             parts.append("monitor only: nothing is dropped")
         return ", ".join(parts)
@@ -210,6 +250,8 @@ class Daemon:
 
     def _loop(self) -> None:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        if self._xdp is not None:
+            self._selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
         next_cleanup = time.monotonic() + self._settings.cleanup_interval
         next_check = time.monotonic() + _CHECK_S
         next_watch = time.monotonic() + _WATCH_S
@@ -244,11 +286,18 @@ class Daemon:
         self._losses.look(kernel, self._workers.last_heard())
         if self._exporter is not None and (ended := self._exporter.revive()):
             self._events.trouble("metrics", ended)
+        self._events.watch_state(self._enforcement.state.problem)
         self._events.watch()
 
     def _clean_up(self) -> None:
-        self._policy.refresh()
-        self._events.expired(self._bans.expire())
+        def read() -> None:
+            machine = read_machine()
+            self._post(lambda: self._events.exempted(self._enforcement.take_machine(machine)))
+
+        # It runs programs, which nobody should wait for.
+        threading.Thread(target=read, name="machine", daemon=True).start()
+        self._take_matches()  # or a ban that was renewed just now would be taken for expired
+        self._events.expired(self._enforcement.clean_up())
 
     # --- reloads
 
@@ -277,15 +326,22 @@ class Daemon:
             self._events.reloaded(self._built.signatures, time.monotonic() - began_s)
 
         def install(built: Built) -> None:
+            if self._xdp is not None and (program := _program(built)) is not None:
+                self._take_matches()
+                self._xdp.replace(program)
             self._built = built
             self._workers.install(built, in_force)
             # What packets, interfaces and rules hang on stays until a restart.
-            names = ("signatures", "detection_profile", "ban_duration", "cleanup_interval")
+            names = ("signatures", "detection_profile", "cleanup_interval", *BAN_SETTINGS)
             changed = {name: getattr(settings, name) for name in names}
             self._settings = self._settings.model_copy(update=changed)
+            self._events.exempted(self._enforcement.configure(self._settings))
 
         _log.info("reloading signatures from %s", settings.signatures)
-        self._reloader.start(settings.signatures, settings.detection_profile, install, refuse)
+        for_driver = self._xdp is not None and self._settings.xdp_signatures
+        self._reloader.start(
+            settings.signatures, settings.detection_profile, for_driver, install, refuse
+        )
         return settings.signatures
 
     def _request_reload(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -298,7 +354,8 @@ class Daemon:
         handler = self._handlers.get(str(request.get("command")))
         if handler is None:
             raise InputError(f"unknown command; known: {', '.join(self._handlers)}")
-        return self._in_turn(lambda: handler(request))
+        answer = self._in_turn(lambda: handler(request))
+        return answer() if callable(answer) else answer
 
     def _status_in_turn(self) -> Status:
         """The status; called on the exporter's thread."""
@@ -317,44 +374,31 @@ class Daemon:
         self._post(call)
         return answered.result(timeout=TIMEOUT_S)
 
-    def _list_bans(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return {"bans": [ban.as_json() for ban in self._bans]}
-
-    def _ban(self, request: dict[str, Any]) -> dict[str, Any]:
-        address = _address(request)
-        if self._settings.monitor_only:
-            raise InputError("this blocker only monitors: it bans nobody")
-        if self._policy.is_exempt(address):
-            raise InputError(f"{request['address']} is this machine's own or names no host")
-        duration_s = request.get("duration_s") or self._settings.ban_duration
-        if not isinstance(duration_s, int) or duration_s < 1:
-            raise InputError("a ban lasts a whole number of seconds")
-        ban = self._bans.ban(address, "manual", duration_s)
-        self._events.banned_by_hand(ban)
-        return {"ban": ban.as_json()}
-
-    def _unban(self, request: dict[str, Any]) -> dict[str, Any]:
-        ban = self._bans.unban(_address(request))
-        if ban is None:
-            raise InputError(f"{request['address']} is not banned")
-        self._events.unbanned_by_hand(ban)
-        return {"unbanned": request["address"]}
-
     def _status(self) -> Status:
         return status_of(
-            self._settings, self._workers, self._built, self._bans, self._xdp, self._events
+            self._settings, self._workers, self._built, self._enforcement, self._xdp, self._events
         )
 
 
-def _address(request: dict[str, Any]) -> bytes:
-    try:
-        return ip_address(str(request.get("address"))).packed
-    except ValueError as error:
-        raise InputError(str(error)) from error
+def _program(built: Built) -> XdpProgram | None:
+    """The XDP program for the driver's signatures, if it was asked for.
+
+    Raises UnavailableError where this machine cannot build it.
+    """
+    if built.driver is None:
+        return None
+    if built.driver.program is None:
+        raise UnavailableError(built.driver.failure)
+    for warning in built.driver.warnings:
+        _log.warning("%s", warning)
+    return built.driver.program
 
 
 def _build(settings: Settings) -> Built:
-    build = Build(settings.signatures, settings.detection_profile)
+    for_driver = (
+        settings.xdp_signatures and settings.xdp_mode != "off" and not settings.monitor_only
+    )
+    build = Build(settings.signatures, settings.detection_profile, for_driver=for_driver)
     try:
         return build.result()
     finally:

@@ -16,9 +16,16 @@ from engine.language.form import Action
 from engine.language.schema import drop_titles
 
 TroubleKind = Literal[
-    "packets-lost", "packets-unjudged", "worker", "xdp", "event-log", "detection-log", "metrics"
+    "packets-lost",
+    "packets-unjudged",
+    "worker",
+    "xdp",
+    "event-log",
+    "detection-log",
+    "metrics",
+    "state",
 ]
-LiftCause = Literal["expired", "manual"]
+LiftCause = Literal["expired", "manual", "exempt"]
 
 
 def _now() -> float:
@@ -80,29 +87,39 @@ class Found(_Event):
     transport: Literal["tcp", "udp"] = Field(description="Of the flow.")
     source: str = Field(description="Who sent the packet: address:port, [address]:port of IPv6.")
     destination: str = Field(description="Whom it was for, written likewise.")
-    flow_packet: int = Field(description="The packet's number in its flow, from 1, both ways.")
+    flow_packet: int = Field(
+        description="The packet's number in its flow, from 1, both ways; 0 in the driver."
+    )
     payload_packet: int = Field(description="The same among the packets with a payload.")
     tunnelled: bool = Field(description="Whether it came inside another IP packet.")
+    in_driver: bool = Field(description="Whether the XDP program has found it.")
     monitor_only: bool = Field(description="Whether the action was left undone.")
-    banned: tuple[str, ...] = Field(description="The addresses that it has banned.")
+    repeated: bool = Field(
+        description="Whether it was told before, when only one side of the flow had sent anything."
+    )
+    banned: tuple[str, ...] = Field(description="The addresses or endpoints that it has banned.")
 
 
 class Banned(_Event):
     """An address is banned, or its ban renewed."""
 
     event: Literal["ban"] = "ban"
-    address: str = Field(description="An IP address.")
-    reason: str = Field(description="The id of a signature, or `manual`.")
+    address: str = Field(description="An IP address, or with a port an endpoint.")
+    reason: str = Field(description="The id of a signature, or `manual`, or somebody's words.")
     duration_s: int = Field(description="How long it holds.")
+    offences: int = Field(description="How many times it was banned for a detection.")
 
 
 class Lifted(_Event):
     """A ban has ended. `expired` ones are told when they are cleaned up."""
 
     event: Literal["unban"] = "unban"
-    address: str = Field(description="An IP address.")
+    address: str = Field(description="An IP address, or with a port an endpoint.")
     reason: str = Field(description="Why it was banned.")
-    cause: LiftCause = Field(description="`manual`: somebody has lifted it.")
+    cause: LiftCause = Field(
+        description="`manual`: somebody has lifted it. `exempt`: its address is allowed now, or "
+        "one that this machine needs."
+    )
 
 
 class Reloaded(_Event):
@@ -129,7 +146,7 @@ class Suppressed(_Event):
     """Events that were not written one by one, because there were too many."""
 
     event: Literal["suppressed"] = "suppressed"
-    topic: str = Field(description="The id of a signature, or `unban`.")
+    topic: str = Field(description="The id of a signature, or `ban` by hand, or `unban`.")
     count: int = Field(description="How many of them.")
     window_s: int = Field(description="Within how many seconds.")
 

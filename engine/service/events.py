@@ -12,10 +12,10 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
 
 from engine.config import Settings
 from engine.enforce.bans import Ban
+from engine.enforce.target import address_of, target_text
 from engine.enforce.xdp import Attachment
 from engine.errors import InputError
 from engine.inspect.judgement import Detection
@@ -24,6 +24,7 @@ from engine.service.event import (
     Banned,
     Event,
     Found,
+    LiftCause,
     Lifted,
     Reloaded,
     Start,
@@ -73,6 +74,7 @@ class Events:
         self._window_ends_s = time.monotonic() + WINDOW_S
         self._failing: set[str] = set()
         self._lost_told: Counter[str] = Counter()
+        self._state_problem = ""
         self._evidence: Outlet[Exhibit] | None = None
         if settings.detection_log is not None:
             evidence = Evidence(settings.detection_log, settings.detection_log_mb << 20)
@@ -110,16 +112,18 @@ class Events:
     def detected(self, detection: Detection, bans: Sequence[Ban], datagram: bytes) -> None:
         """A detection, the bans that follow from it, and the IP datagram that caused it.
 
-        One that only sets a tag is counted, and told at the level DEBUG alone.
+        Of what the driver has found there is no datagram.
+        One that only sets a tag is counted, and told at the level DEBUG alone. One that is
+        repeated is told, and counted already.
         """
-        self.by_signature[detection.signature] += 1
+        self.by_signature[detection.signature] += not detection.repeated
         self.bans += len(bans)
         only_tagged = detection.action == "tag"
         if only_tagged and not _log.isEnabledFor(logging.DEBUG):
             return
         if not self._may_tell(detection.signature, detection.source.address):
             return
-        addresses = tuple(str(ip_address(ban.address)) for ban in bans)
+        addresses = tuple(target_text(ban.target) for ban in bans)
         sentence = self._sentence(detection, addresses)
         _log.log(logging.DEBUG if only_tagged else logging.INFO, "%s", sentence)
         if only_tagged:
@@ -134,6 +138,8 @@ class Events:
             flow_packet=detection.flow_packet,
             payload_packet=detection.payload_packet,
             tunnelled=detection.tunnelled,
+            in_driver=detection.in_driver,
+            repeated=detection.repeated,
             monitor_only=self._monitor_only,
             banned=addresses,
         )
@@ -148,16 +154,16 @@ class Events:
     def banned_by_hand(self, ban: Ban) -> None:
         """A ban that somebody asked for."""
         self.bans += 1
-        event = _banned(ban)
-        _log.info("banned %s by hand for %d s", event.address, event.duration_s)
-        self._tell(event)
+        if self._may_tell("ban", address_of(ban.target)):
+            event = _banned(ban)
+            _log.info("banned %s by hand for %d s", event.address, event.duration_s)
+            self._tell(event)
 
     def unbanned_by_hand(self, ban: Ban) -> None:
         """The end of a ban that somebody asked for."""
         self.lifted["manual"] += 1
-        address = str(ip_address(ban.address))
-        _log.info("unbanned %s by hand", address)
-        self._tell(Lifted(address=address, reason=ban.reason, cause="manual"))
+        if self._tell_lifted(ban, "manual"):
+            _log.info("unbanned %s by hand", target_text(ban.target))
 
     def expired(self, bans: Sequence[Ban]) -> None:
         """Bans that have run out."""
@@ -166,9 +172,14 @@ class Events:
         self.lifted["expired"] += len(bans)
         _log.info("%d bans have expired", len(bans))
         for ban in bans:
-            if self._may_tell("unban", ban.address):
-                address = str(ip_address(ban.address))
-                self._tell(Lifted(address=address, reason=ban.reason, cause="expired"))
+            self._tell_lifted(ban, "expired")
+
+    def exempted(self, bans: Sequence[Ban]) -> None:
+        """Bans that have ended because their addresses are allowed now, or this machine's need."""
+        self.lifted["exempt"] += len(bans)
+        for ban in bans:
+            if self._tell_lifted(ban, "exempt"):
+                _log.info("unbanned %s, who is never banned now", target_text(ban.target))
 
     def reloaded(self, signatures: int, duration_s: float) -> None:
         """Other signatures are in force, so many."""
@@ -219,6 +230,14 @@ class Events:
         if time.monotonic() >= self._window_ends_s:
             self._end_window()
 
+    def watch_state(self, problem: str) -> None:
+        """See whether bans and allowed networks can be kept; `problem` is empty where they can."""
+        told, self._state_problem = self._state_problem, problem
+        if problem and not told:
+            self.trouble("state", f"{problem}; going on in memory")
+        elif told and not problem:
+            self.trouble("state", "bans and allowed networks are kept again", over=True)
+
     def reopen(self) -> None:
         """Go on in new files where the old ones were renamed."""
         for outlet in self._all():
@@ -238,6 +257,13 @@ class Events:
         self.suppressed += not allowed
         return allowed
 
+    def _tell_lifted(self, ban: Ban, cause: LiftCause) -> bool:
+        """Whether there was no limit to telling it."""
+        if not self._may_tell("unban", address_of(ban.target)):
+            return False
+        self._tell(Lifted(address=target_text(ban.target), reason=ban.reason, cause=cause))
+        return True
+
     def _tell(self, event: Event) -> None:
         if self._outlets:
             line = event.line()
@@ -251,10 +277,12 @@ class Events:
         elif addresses:
             consequence += f", banned {', '.join(addresses)}"
         where = " inside a tunnel" if detection.tunnelled else ""
+        place = f"packet {detection.flow_packet} of the flow"
+        if detection.in_driver:
+            place = "in the driver"
         return (
             f"{detection.signature}: {detection.transport} {detection.source} -> "
-            f"{detection.destination}{where}, packet {detection.flow_packet} of the flow: "
-            f"{consequence}"
+            f"{detection.destination}{where}, {place}: {consequence}"
         )
 
     def _reload_ended(self, event: Reloaded) -> None:
@@ -284,5 +312,9 @@ class Events:
 
 
 def _banned(ban: Ban) -> Banned:
-    remaining_s = round((ban.expires_ns - time.monotonic_ns()) / 1e9)
-    return Banned(address=str(ip_address(ban.address)), reason=ban.reason, duration_s=remaining_s)
+    return Banned(
+        address=target_text(ban.target),
+        reason=ban.reason,
+        duration_s=round((ban.expires_ns - time.monotonic_ns()) / 1e9),
+        offences=ban.offences,
+    )

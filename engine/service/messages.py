@@ -33,20 +33,25 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """An address is banned until a time (CLOCK_MONOTONIC, ns); 0 lifts its ban."""
+    """A target is banned until a time (CLOCK_MONOTONIC, ns); 0 lifts its ban."""
 
-    address: bytes
+    target: bytes
     until_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class AllBans:
-    """With a file: a pickled tuple of addresses and times as in `Ban`, and no others hold."""
+    """With a file: a pickled tuple of targets and times as in `Ban`, and no others hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """With a file: a pickled tuple of the networks whose traffic passes, and no others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Say `Counters`."""
+    """Say `Dropped`, and then `Counters`."""
 
 
 # --- from a worker, and to the others
@@ -82,6 +87,13 @@ class Detected:
 
     detections: tuple[Detection, ...]
     datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Packets and bytes that were dropped for bans since the last time; maybe not all yet."""
+
+    by_target: dict[bytes, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)

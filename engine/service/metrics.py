@@ -71,7 +71,7 @@ def _detections(status: Status) -> Iterator[Sample]:
 
 def _lifted(status: Status) -> list[Sample]:
     lifted = status["bans"]["lifted"]
-    return [((cause,), lifted.get(cause, 0)) for cause in ("expired", "manual")]
+    return [((cause,), lifted.get(cause, 0)) for cause in ("expired", "manual", "exempt")]
 
 
 def _xdp_packets(status: Status) -> list[Sample]:
@@ -82,6 +82,7 @@ def _xdp_packets(status: Status) -> list[Sample]:
         (("passed",), xdp["passed"]),
         (("dropped_source",), xdp["dropped_source"]),
         (("dropped_destination",), xdp["dropped_destination"]),
+        (("dropped_signature",), xdp["dropped_signature"]),
     ]
 
 

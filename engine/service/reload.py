@@ -10,7 +10,7 @@ from engine.certainty import DetectionProfile
 from engine.errors import BtblockerError
 from engine.service.builder import Build, Built
 
-_Request = tuple[Path, DetectionProfile, Callable[[Built], None], Callable[[str], None]]
+_Request = tuple[Path, DetectionProfile, bool, Callable[[Built], None], Callable[[str], None]]
 
 
 class Reloader:
@@ -29,14 +29,18 @@ class Reloader:
         self,
         directory: Path,
         profile: DetectionProfile,
+        for_driver: bool,
         install: Callable[[Built], None],
         refuse: Callable[[str], None],
     ) -> None:
-        """Begin to build. A later call gives `install` the new RuleSet, or `refuse` the reason."""
+        """Begin to build. A later call gives `install` the new RuleSet, or `refuse` the reason.
+
+        So it does where `install` raises UnavailableError.
+        """
         if self._build is not None:
-            self._next = directory, profile, install, refuse
+            self._next = directory, profile, for_driver, install, refuse
             return
-        self._build = Build(directory, profile)
+        self._build = Build(directory, profile, for_driver=for_driver)
         self._selector.register(
             self._build, selectors.EVENT_READ, lambda: self._finish(install, refuse)
         )
@@ -51,11 +55,9 @@ class Reloader:
     def _finish(self, install: Callable[[Built], None], refuse: Callable[[str], None]) -> None:
         assert self._build is not None
         try:
-            built = self._build.result()
+            install(self._build.result())
         except BtblockerError as error:
             refuse(str(error))
-        else:
-            install(built)
         finally:
             self.close()
         if self._next is not None:

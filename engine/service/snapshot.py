@@ -7,7 +7,7 @@ import os
 import time
 
 from engine.config import Settings
-from engine.enforce.bans import BanList
+from engine.enforce.enforcement import Enforcement
 from engine.enforce.xdp import XdpFilter
 from engine.service.builder import Built
 from engine.service.events import Events
@@ -29,12 +29,13 @@ def status_of(
     settings: Settings,
     workers: Workers,
     built: Built,
-    bans: BanList,
+    enforcement: Enforcement,
     xdp: XdpFilter | None,
     events: Events,
 ) -> Status:
     """Ask the workers and the kernel, and put everything together."""
     counters, each = workers.counters()
+    state = enforcement.state
     return Status(
         version=importlib.metadata.version("btblocker"),
         pid=os.getpid(),
@@ -57,9 +58,15 @@ def status_of(
             "latest": [found.model_dump(by_alias=True) for found in events.latest],
         },
         bans={
-            "active": sum(1 for _ in bans),
+            "active": sum(1 for _ in enforcement.bans),
+            "remembered": enforcement.bans.remembered,
+            "allowed_networks": len(enforcement.allowed()),
             "total": events.bans,
             "lifted": dict(events.lifted),
+        },
+        state={
+            "file": None if state.file is None else str(state.file),
+            "problem": state.problem or None,
         },
         xdp=None if xdp is None else _xdp(xdp),
         events={
@@ -119,4 +126,6 @@ def _xdp(xdp: XdpFilter) -> XdpStatus:
         "passed": counters.passed,
         "dropped_source": counters.dropped_source,
         "dropped_destination": counters.dropped_destination,
+        "dropped_signature": counters.dropped_signature,
+        "signatures": [signature.id for signature in xdp.signatures],
     }

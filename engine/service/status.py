@@ -79,11 +79,23 @@ class DetectionStatus(TypedDict):
 
 
 class BanStatus(TypedDict):
-    """`active` now; `total` set and `lifted`, by cause, since the start."""
+    """`active` now, and `remembered` of the past; `total` set and `lifted`, by cause, since start.
+
+    `allowed_networks` are those whose traffic is let alone.
+    """
 
     active: int
+    remembered: int
+    allowed_networks: int
     total: int
     lifted: dict[str, int]
+
+
+class StateStatus(TypedDict):
+    """Where bans and allowed networks are kept, and why not; null for nowhere and no reason."""
+
+    file: str | None
+    problem: str | None
 
 
 class InterfaceStatus(TypedDict):
@@ -94,12 +106,14 @@ class InterfaceStatus(TypedDict):
 
 
 class XdpStatus(TypedDict):
-    """Packets since the start, over all interfaces."""
+    """Packets since the start, over all interfaces; the signatures decided in the driver."""
 
     interfaces: list[InterfaceStatus]
     passed: int
     dropped_source: int
     dropped_destination: int
+    dropped_signature: int
+    signatures: list[str]
 
 
 class EventStatus(TypedDict):
@@ -126,5 +140,6 @@ class Status(TypedDict):
     flows: int
     detections: DetectionStatus
     bans: BanStatus
+    state: StateStatus
     xdp: XdpStatus | None
     events: EventStatus

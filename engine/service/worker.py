@@ -13,6 +13,7 @@ import selectors
 import signal
 import time
 from collections import deque
+from itertools import islice
 from typing import Any, BinaryIO
 
 from engine.compiler.pieces import Assembly
@@ -21,14 +22,17 @@ from engine.enforce.banned import BannedAddresses
 from engine.errors import UnavailableError
 from engine.inspect.inspector import Inspector
 from engine.inspect.judgement import ACCEPTED, Verdict
+from engine.inspect.oneway import OneWayFlows
 from engine.service.channel import Channel
 from engine.service.logs import logging_to_stderr
 from engine.service.messages import (
     AllBans,
+    Allow,
     Ask,
     Ban,
     Counters,
     Detected,
+    Dropped,
     Failed,
     Load,
     Loaded,
@@ -40,6 +44,8 @@ from engine.sources.nfqueue import PacketQueue
 # Detections that wait to be told while the daemon is busy.
 MAX_UNTOLD = 4096
 _FORGET_BANS_S = 60.0
+# In one message.
+_TARGETS_AT_ONCE = 1000
 
 
 class Worker:
@@ -54,6 +60,7 @@ class Worker:
         self._enforces = not start.monitor_only
         self._sends_packets = start.sends_packets
         self._bans = BannedAddresses()
+        self._one_way = OneWayFlows()
         self._untold: deque[Detected] = deque()
         self._unreported = 0
         self._assembly: Assembly | None = None
@@ -88,14 +95,17 @@ class Worker:
 
     def _judge(self, datagram: bytes, now_s: float) -> bool:
         """Whether to drop a packet; the queue gives the verdict."""
-        if self._bans.covers(datagram):
-            return True
+        known = self._bans.judge(datagram)
+        if known is not None:
+            return known
         judgement = self._inspector.inspect(datagram, now_s)
         if judgement is ACCEPTED:
             return False
-        if judgement.detections:
+        self._one_way.note(judgement.detections)
+        detections = judgement.detections or self._one_way.answered(datagram)
+        if detections:
             packet = datagram if self._sends_packets else b""
-            self._report(Detected(judgement.detections, packet))
+            self._report(Detected(detections, packet))
         return judgement.verdict is Verdict.DROP and self._enforces
 
     def _report(self, detected: Detected) -> None:
@@ -112,6 +122,13 @@ class Worker:
         while self._untold and self._channel.send(self._untold[0]):
             self._untold.popleft()
 
+    def _tell_dropped(self) -> None:
+        dropped = self._bans.dropped
+        told = dict(islice(dropped.items(), _TARGETS_AT_ONCE))
+        if told and self._channel.send(Dropped(told)):
+            for target in told:
+                del dropped[target]
+
     # --- what the daemon says
 
     def _hear(self) -> None:
@@ -124,16 +141,21 @@ class Worker:
             case Load():
                 assert file is not None
                 self._assembly = Assembly(file)
-            case Ban(address, until_ns):
-                self._bans.set(address, until_ns)
+            case Ban(target, until_ns):
+                self._bans.set(target, until_ns)
             case AllBans():
                 assert file is not None
                 with file:
                     self._bans.replace(pickle.load(file))
             case Tagged(host, name, expires_s):
                 self._inspector.tags.learn(host, name, expires_s)
+            case Allow():
+                assert file is not None
+                with file:
+                    self._bans.allow_only(pickle.load(file))
             case Ask():
                 self._tell()
+                self._tell_dropped()
                 self._channel.send(self._counters())
 
     def _assemble(self) -> None:

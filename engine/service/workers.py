@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
 import selectors
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from subprocess import Popen, TimeoutExpired
 
+from engine.config import Network
 from engine.errors import UnavailableError
 from engine.inspect.judgement import Detection
 from engine.service.builder import Built
-from engine.service.channel import memory_file, start_process
+from engine.service.channel import start_process
 from engine.service.messages import (
     AllBans,
+    Allow,
     Ask,
     Ban,
     Counters,
     Detected,
+    Dropped,
     Failed,
     Load,
     Loaded,
@@ -62,6 +64,7 @@ class _Worker:
         # What it has been sent. A message finds no room when it has not read for long.
         self.built: Built | None = None
         self.knows_bans = False
+        self.knows_allowed = False
         self.works = False
         self.counters = Counters()
         self.failure = ""
@@ -92,19 +95,23 @@ class Workers:
         starts: Iterable[Start],
         selector: selectors.BaseSelector,
         detected: Callable[[tuple[Detection, ...], bytes], None],
+        dropped: Callable[[Mapping[bytes, tuple[int, int]]], None],
         bans: Callable[[], _BanTimes],
         trouble: Callable[[str], None],
     ) -> None:
         """`detected` hears of detections and of the packets they were made in, if `starts` say so.
 
-        `bans` gives those that a new worker must know; `trouble` hears of what goes wrong.
+        `dropped` hears of packets and bytes dropped for bans. `bans` gives those that a new
+        worker must know; `trouble` hears of what goes wrong.
 
         The selector's owner calls the `data` of what becomes readable, and `check` now and then.
         """
         self._starts = tuple(starts)
         self._selector = selector
         self._detected = detected
+        self._dropped = dropped
         self._bans = bans
+        self._allowed: tuple[Network, ...] = ()
         self._trouble = trouble
         self._built: Built | None = None
         self._workers: dict[int, _Worker] = {}
@@ -151,15 +158,27 @@ class Workers:
         for worker in self._workers.values():
             self._bring_up_to_date(worker)
 
-    def ban(self, address: bytes, expires_ns: int) -> None:
+    def ban(self, target: bytes, expires_ns: int) -> None:
         """Tell all of a ban."""
         for worker in self._workers.values():
             # Those that do not know of earlier ones get all of them together, in `check`.
-            worker.knows_bans &= worker.channel.send(Ban(address, expires_ns))
+            worker.knows_bans &= worker.channel.send(Ban(target, expires_ns))
 
-    def unban(self, address: bytes) -> None:
+    def unban(self, target: bytes) -> None:
         """Tell all that a ban is lifted."""
-        self.ban(address, 0)
+        self.ban(target, 0)
+
+    def allow_only(self, networks: Iterable[Network]) -> None:
+        """Have all let the traffic of these networks pass, and of no others."""
+        self._allowed = tuple(networks)
+        for worker in self._workers.values():
+            worker.knows_allowed = False
+            self._bring_up_to_date(worker)
+
+    def tag(self, host: bytes, name: str, expires_s: float) -> None:
+        """Tell all of a tag that a match in the driver has set."""
+        for worker in self._workers.values():
+            worker.channel.send(Tagged(host, name, expires_s))
 
     def last_heard(self) -> Counters:
         """Of all together as of the latest `check`; asks nobody."""
@@ -213,10 +232,9 @@ class Workers:
                 return
             worker.built = built
         if not worker.knows_bans:
-            with memory_file("btblocker-bans") as file:
-                pickle.dump(tuple(self._bans()), file)
-                file.flush()
-                worker.knows_bans = worker.channel.send(AllBans(), file)
+            worker.knows_bans = worker.channel.send_pickled(AllBans(), tuple(self._bans()))
+        if not worker.knows_allowed:
+            worker.knows_allowed = worker.channel.send_pickled(Allow(), self._allowed)
 
     def _hear(self, worker: _Worker, timeout_s: float = 0.0) -> bool:
         """Take in a message of a worker's, or its end; false where there is none."""
@@ -235,6 +253,8 @@ class Workers:
                 for other in self._workers.values():
                     if other is not worker:
                         other.channel.send(message)
+            case Dropped(by_target):
+                self._dropped(by_target)
             case Counters():
                 worker.counters = message
             case Failed(reason):

@@ -179,6 +179,8 @@ def _read(name: str, arguments: Sequence[Any], context: Context) -> Any:
         case "printable":
             data = _stretch(payload, *arguments)
             return data and len(re.findall(rb"[\t\r\n -~]", data)) / len(data)
+        case "text":
+            return _stretch(payload, *arguments)
         case "src.port":
             return context.source_port
         case "dst.port":

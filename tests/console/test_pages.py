@@ -27,11 +27,13 @@ def test_the_status_says_what_matters() -> None:
         "worker 0: 60 s of processor time, 40 MB",
         "0: 1000 packets, 100 dropped, 4 waiting, 23 lost, 2 errors",
         "half within 10 µs, 99% within 20 µs",
-        "eth0 (native): 20 passed, 43 dropped",
+        "eth0 (native): 20 passed, 66 dropped, 1 signatures there",
         "8 from /etc/btblocker/signatures (balanced), 2 reloads, 1 refused",
         "latest reload refused",
         "error[S010]: syntax error",
-        "6 active, 9 set or renewed, 3 ended",
+        "6 active, 9 set or renewed, 3 ended, 2 remembered",
+        "1 addresses or networks",
+        "/var/lib/btblocker/queue-0.sqlite",
         "5  a.b",
         "13 not told one by one, 14 not written",
         "1 xdp: see the log",
@@ -43,6 +45,8 @@ def test_the_status_says_what_matters() -> None:
 def test_the_status_without_what_may_be_missing() -> None:
     page = printed(
         monitor_only=True,
+        state={"file": None, "problem": None},
+        bans=STATUS["bans"] | {"allowed_networks": 0},
         xdp=None,
         signatures=STATUS["signatures"] | {"last_reload": None},
         events=STATUS["events"] | {"troubles": {}},
@@ -54,6 +58,8 @@ def test_the_status_without_what_may_be_missing() -> None:
     assert "2, 3: 1000 packets" in page
     assert "latest reload" not in page
     assert "verdicts" not in page
+    assert "allowed" not in page
+    assert "not kept: no --state-directory" in page
     assert "none" in page
 
 

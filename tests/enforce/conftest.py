@@ -44,6 +44,7 @@ class Counters:
     passed: int
     dropped_source: int
     dropped_destination: int
+    dropped_signature: int
 
 
 class FilterProcess:
@@ -72,7 +73,18 @@ class FilterProcess:
         return bool(self._call("unban", wire(address).hex()))
 
     def banned(self) -> dict[bytes, int]:
-        return {bytes.fromhex(address): expires for address, expires in self._call("banned")}
+        return {address: expires for address, (expires, _, _) in self._bans().items()}
+
+    def hits(self, address: str) -> tuple[int, int]:
+        """The packets and bytes that a ban has dropped."""
+        _, packets, dropped_b = self._bans()[wire(address)]
+        return packets, dropped_b
+
+    def allow_only(self, *networks: str, let_alone: tuple[str, ...] = ()) -> None:
+        self._call("allow_only", networks, let_alone)
+
+    def _bans(self) -> dict[bytes, tuple[int, int, int]]:
+        return {bytes.fromhex(address): (*ban,) for address, *ban in self._call("banned")}
 
     def counters(self) -> Counters:
         return Counters(**self._call("counters"))

@@ -11,10 +11,12 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import pytest
 
-from tests.enforce.conftest import FilterProcess, monotonic_in, wait_until
+from engine.enforce.marks import mark_of
+from tests.enforce.conftest import FilterProcess, monotonic_in, wait_until, wire
 from tests.enforce.frames import ethernet, ip_udp
 from tests.netns import Namespace, connect
 
@@ -147,6 +149,73 @@ def test_an_expired_ban_passes_while_it_is_still_in_the_map(site: Site, version:
     assert monotonic_in(0) >= expires_ns
     assert site.xdp.banned() == {socket.inet_pton(_family(version), guilty): expires_ns}
     site.xdp.unban(guilty)
+
+
+@FAMILIES
+def test_a_ban_counts_what_it_drops_and_a_renewal_goes_on_counting(
+    site: Site, version: int
+) -> None:
+    guilty, gate = GUILTY[version], GATE[version]
+    length = len(ip_udp(guilty, gate, PORT, bytes(16)))
+    site.xdp.ban(guilty, NEVER_NS)
+    assert site.xdp.hits(guilty) == (0, 0)
+    for _ in range(3):
+        assert not site.arrives(guilty, gate)
+    assert site.xdp.hits(guilty) == (3, 3 * length)
+    site.xdp.ban(guilty, NEVER_NS - 1)
+    assert not site.arrives(guilty, gate)
+    assert site.xdp.hits(guilty) == (4, 4 * length)
+    site.xdp.unban(guilty)
+
+
+@FAMILIES
+def test_no_ban_applies_to_what_is_allowed(site: Site, version: int) -> None:
+    guilty, gate = GUILTY[version], GATE[version]
+    site.xdp.ban(guilty, NEVER_NS)
+    site.xdp.allow_only({4: "10.77.0.64/30", 6: "fd77::60/124"}[version])
+    assert site.arrives(guilty, gate)
+    site.xdp.allow_only({4: "10.77.0.67/32", 6: "fd77::67/128"}[version])
+    assert not site.arrives(guilty, gate)
+    site.xdp.allow_only()
+    site.xdp.unban(guilty)
+
+
+@FAMILIES
+def test_who_is_let_alone_speaks_with_the_banned(site: Site, version: int) -> None:
+    guilty, gate = GUILTY[version], GATE[version]
+    bits = {4: 24, 6: 64}[version]
+    everybody = str(ip_network(f"{gate}/{bits}", strict=False))
+    site.xdp.ban(guilty, NEVER_NS)
+    site.xdp.allow_only(gate)
+    assert not site.arrives(guilty, gate), "the machine's own address alone opens nothing"
+    site.xdp.allow_only(gate, let_alone=(gate,))
+    assert site.arrives(guilty, gate)
+    site.xdp.allow_only(gate, let_alone=(everybody,))
+    assert site.arrives(guilty, gate), "the longer prefix knows of the shorter"
+    site.xdp.allow_only(gate)
+    assert not site.arrives(guilty, gate)
+    site.xdp.allow_only()
+    site.xdp.unban(guilty)
+
+
+def test_bans_of_addresses_with_one_mark_end_one_by_one(site: Site) -> None:
+    """They share what tells the program to look for a ban: a byte by a hash of the address."""
+    alike = [GUILTY[4], address_marked_like(GUILTY[4])]
+    for address in alike:
+        site.xdp.ban(address, NEVER_NS)
+    site.xdp.unban(alike[1])
+    assert not site.arrives(GUILTY[4], GATE[4])
+    site.xdp.unban(alike[0])
+    assert site.arrives(GUILTY[4], GATE[4])
+
+
+def address_marked_like(address: str) -> str:
+    mark = mark_of(wire(address))
+    return next(
+        socket.inet_ntoa(struct.pack("!I", other))
+        for other in itertools.count(0x0B000000)
+        if mark_of(struct.pack("!I", other)) == mark
+    )
 
 
 @FAMILIES

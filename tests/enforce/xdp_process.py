@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from ipaddress import ip_network
 from typing import Any
 
 from engine.enforce.xdp import XdpFilter, XdpMode
@@ -26,7 +27,10 @@ def answer(xdp: XdpFilter, method: str, *arguments: Any) -> Any:
         case "unban":
             return xdp.unban(bytes.fromhex(arguments[0]))
         case "banned":
-            return [[address.hex(), expires_ns] for address, expires_ns in xdp.banned()]
+            return [[ban.address.hex(), *ban[1:]] for ban in xdp.banned()]
+        case "allow_only":
+            networks, let_alone = (list(map(ip_network, texts)) for texts in arguments)
+            return xdp.allow_only(networks, let_alone)
         case "counters":
             return asdict(xdp.counters())
         case "close_in_child":

@@ -311,3 +311,24 @@ def test_endpoints_of_a_detection_are_those_of_the_header() -> None:
     judgement = Inspector(FIRST_BYTE).inspect(udp(A, 40000, B, 2, b"\1"), 0)
     assert judgement.detections[0].source == Endpoint(bytes([10, 0, 0, 1]), 40000)
     assert judgement.detections[0].destination == Endpoint(bytes([10, 0, 0, 2]), 2)
+
+
+# --- one side or both
+
+
+@pytest.mark.parametrize(("a", "b"), [(A, B), (A6, B6)])
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_detection_says_whether_both_sides_have_sent(a: str, b: str, answered: bool) -> None:
+    then = {"action": "block", "ban": {"of": "both", "for": "1h"}}
+    inspector = Inspector(ruleset(("a.b", "u8(0) == 0x41", then)))
+    assert inspector.inspect(udp(a, 1, b, 2, b"hello"), 0.0).detections == ()
+    if answered:
+        inspector.inspect(udp(b, 2, a, 1, b""), 0.0)
+    (found,) = inspector.inspect(udp(a, 1, b, 2, b"A"), 0.0).detections
+    assert found.two_way is answered
+    assert not found.repeated
+    assert found.ban is not None
+    assert (found.ban.of, found.ban.lasts_s) == ("both", 3600)
+    packet = decode(udp(a, 1, b, 2, b"A"))
+    assert packet is not None
+    assert found.key == packet.key

@@ -80,17 +80,27 @@ STATUS: Status = {
                 "flow_packet": 1,
                 "payload_packet": 1,
                 "tunnelled": False,
+                "in_driver": False,
                 "monitor_only": False,
                 "banned": ["10.0.0.1"],
             }
         ],
     },
-    "bans": {"active": 6, "total": 9, "lifted": {"expired": 3}},
+    "bans": {
+        "active": 6,
+        "remembered": 2,
+        "allowed_networks": 1,
+        "total": 9,
+        "lifted": {"expired": 3},
+    },
+    "state": {"file": "/var/lib/btblocker/queue-0.sqlite", "problem": None},
     "xdp": {
         "interfaces": [{"name": "eth0", "mode": "native"}],
         "passed": 20,
         "dropped_source": 21,
         "dropped_destination": 22,
+        "dropped_signature": 23,
+        "signatures": ["bittorrent.tracker.udp.connect"],
     },
     "events": {"suppressed": 13, "lost": 14, "troubles": {"xdp": 1}},
 }

@@ -35,7 +35,7 @@ def detection(
 
 def ban(source: Endpoint = SOURCE, duration_s: int = 60) -> Ban:
     expires_ns = time.monotonic_ns() + duration_s * 1_000_000_000
-    return Ban(source.address, "a.b", time.time(), expires_ns)
+    return Ban(source.address, "a.b", time.time(), time.time(), expires_ns, 1)
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -109,11 +109,13 @@ def test_a_detection_and_its_bans(log: Path, make: Make) -> None:
         "flow_packet": 3,
         "payload_packet": 2,
         "tunnelled": False,
+        "in_driver": False,
         "monitor_only": False,
+        "repeated": False,
         "banned": ["10.0.0.1"],
     }
     assert (banned["event"], banned["address"], banned["reason"]) == ("ban", "10.0.0.1", "a.b")
-    assert banned["duration_s"] == 60
+    assert (banned["duration_s"], banned["offences"]) == (60, 1)
     assert events.bans == 1
 
 
@@ -169,13 +171,57 @@ def test_bans_by_hand_and_their_ends(log: Path, make: Make) -> None:
     events.unbanned_by_hand(ban())
     events.expired([ban()])
     events.expired([])
+    events.exempted([ban()])
     events.close()
     assert [(line["event"], line.get("cause")) for line in lines(log)] == [
         ("ban", None),
         ("unban", "manual"),
         ("unban", "expired"),
+        ("unban", "exempt"),
     ]
-    assert (events.bans, events.lifted) == (1, {"manual": 1, "expired": 1})
+    assert (events.bans, events.lifted) == (1, {"manual": 1, "expired": 1, "exempt": 1})
+
+
+def test_lists_of_bans_by_hand_fill_no_disk(log: Path, make: Make) -> None:
+    events = make(log_limit_total=10)
+    for number in range(100):
+        made = ban(Endpoint(number.to_bytes(4, "big"), 1))
+        events.banned_by_hand(made)
+        events.unbanned_by_hand(made)
+    events.close()
+    told = [(line["event"], line.get("topic"), line.get("count")) for line in lines(log)]
+    assert told[10:] == [("suppressed", "ban", 95), ("suppressed", "unban", 95)]
+    assert (events.bans, events.lifted) == (100, {"manual": 100})
+
+
+def test_what_is_told_again_is_counted_once(
+    log: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = make()
+    endpoint = replace(ban(), target=bytes([10, 0, 0, 1, 0, 80]))
+    with caplog.at_level(logging.INFO):
+        events.detected(detection(), [], DATAGRAM)
+        events.detected(replace(detection(), repeated=True), [endpoint], DATAGRAM)
+    events.close()
+    assert events.by_signature == {"a.b": 1}
+    assert caplog.messages[0].endswith("dropped")
+    assert caplog.messages[1].endswith("dropped, banned 10.0.0.1:80")
+    first, again, banned = lines(log)
+    assert (first["repeated"], again["repeated"]) == (False, True)
+    assert banned["address"] == "10.0.0.1:80"
+
+
+def test_bans_that_cannot_be_kept(log: Path, make: Make) -> None:
+    events = make()
+    for problem in ("", "the disk is full", "the disk is gone", "", ""):
+        events.watch_state(problem)
+    events.close()
+    assert [(line["what"], line["over"]) for line in lines(log)] == [
+        ("state", False),
+        ("state", True),
+    ]
+    assert "the disk is full" in lines(log)[0]["message"]
+    assert events.troubles == {"state": 1}
 
 
 def test_reloads(log: Path, make: Make) -> None:

@@ -81,7 +81,7 @@ def test_a_refused_reload_leaves_the_settings_alone(topology: Topology, tmp_path
     def folder_and_ban(blocker: Blocker) -> tuple[str, int]:
         address = topology.server_address(4)
         command = [sys.executable, "-m", "engine.cli", "ban", address, "--json"]
-        ban = json.loads(topology.router.run(command).stdout)
+        (ban,) = json.loads(topology.router.run(command).stdout)["banned"]
         return blocker.status()["signatures"]["folder"], round(ban["remaining_s"], -1)
 
     with run_blocker(topology, "--config", str(settings)) as blocker:

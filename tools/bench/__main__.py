@@ -19,11 +19,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from engine.errors import BtblockerError, InputError, UnavailableError
+from tools.bench import xdp as xdp_bench
 from tools.bench.consumers import Consumer, accept_loop, btblocker, btblocker_with, no_queue
 from tools.bench.measure import Rates, RoundTrips, round_trips, throughput
 from tools.bench.native import build
 from tools.bench.signatures import SIGNATURES, STEPS, CleanCost, Loading, measure, write_signatures
-from tools.bench.xdp import PacketCost, packet_costs
 from tools.lab.topology import Topology
 
 PARTS = ("queue", "latency", "xdp", "signatures")
@@ -85,7 +85,7 @@ class _Results:
     rates: list[list[Rates]] = dataclasses.field(default_factory=list)
     """Of consumers that took turns, the one to compare with first."""
     round_trips: list[RoundTrips] = dataclasses.field(default_factory=list)
-    xdp: list[PacketCost] = dataclasses.field(default_factory=list)
+    xdp: list[xdp_bench.PacketCost] = dataclasses.field(default_factory=list)
     loadings: list[Loading] = dataclasses.field(default_factory=list)
     clean_costs: list[CleanCost] = dataclasses.field(default_factory=list)
 
@@ -117,15 +117,20 @@ def _measure(options: argparse.Namespace) -> _Results:
     if options.baseline:
         parts -= {"xdp", "signatures"}
     results = _Results()
-    if parts - {"signatures"}:
+    if parts & {"queue", "latency"}:
         results = _measure_traffic(options, parts)
+    if "xdp" in parts:
+        with _progress() as progress:
+            task = progress.add_task("XDP", total=options.runs)
+            costs = xdp_bench.packet_costs(options.runs, lambda: progress.advance(task))
+        results = dataclasses.replace(results, xdp=costs)
     if "signatures" in parts:
         with _progress() as progress:
             task = progress.add_task("Signatures", total=STEPS)
-            loadings, costs = measure(
+            loadings, clean_costs = measure(
                 options.signatures, options.runs, lambda: progress.advance(task)
             )
-        results = dataclasses.replace(results, loadings=loadings, clean_costs=costs)
+        results = dataclasses.replace(results, loadings=loadings, clean_costs=clean_costs)
     return results
 
 
@@ -143,7 +148,7 @@ def _measure_traffic(options: argparse.Namespace, parts: set[str]) -> _Results:
     if not options.baseline:
         consumers[BTBLOCKER] = btblocker
 
-    trips, costs = [], []
+    trips: list[RoundTrips] = []
     rates: list[list[Rates]] = []
     with (
         Topology((4,), offloads=False) as topology,
@@ -182,11 +187,7 @@ def _measure_traffic(options: argparse.Namespace, parts: set[str]) -> _Results:
                 pings=options.pings,
                 advance=lambda: progress.advance(pinging),
             )
-        if "xdp" in parts:
-            counting = progress.add_task("XDP", total=1)
-            costs = packet_costs(topology)
-            progress.advance(counting)
-    return _Results(rates, trips, costs)
+    return _Results(rates, trips)
 
 
 def _rate_table(rates: Sequence[Rates]) -> Table:
@@ -228,14 +229,29 @@ def _round_trip_table(trips: Sequence[RoundTrips]) -> Table:
     return table
 
 
-def _xdp_table(costs: Sequence[PacketCost]) -> Table:
-    table = Table(title="XDP program, one packet", title_justify="left")
+def _xdp_table(costs: Sequence[xdp_bench.PacketCost]) -> Table:
+    by_packet: dict[tuple[int | None, str], dict[str, xdp_bench.PacketCost]] = {}
+    for cost in costs:
+        by_packet.setdefault((cost.ip_version, cost.case), {})[cost.program] = cost
+    empty = statistics.median(cost.ns for cost in costs if cost.program == xdp_bench.EMPTY)
+    table = Table(
+        title=f"XDP with {xdp_bench.BANS:,} bans, one packet (an empty program: {empty:.0f} ns)",
+        title_justify="left",
+    )
+    columns = xdp_bench.PEER, xdp_bench.BTBLOCKER, xdp_bench.SIGNATURES
     table.add_column("packet")
-    for column in ("not IP", "IPv4", "IPv6"):
+    for column in ("IP", *columns[:2], "ratio", columns[2], "added"):
         table.add_column(column, justify="right")
-    for case in dict.fromkeys(cost.case for cost in costs):
-        by_version = {cost.ip_version: f"{cost.ns:.0f} ns" for cost in costs if cost.case == case}
-        table.add_row(case, *(by_version.get(version, "") for version in (None, 4, 6)))
+    for (version, case), of in by_packet.items():
+        peer, ours, full = (of[program] for program in columns)
+        table.add_row(
+            case,
+            "" if version is None else f"v{version}",
+            *(f"{cost.ns:.0f} ns" for cost in (peer, ours)),
+            f"{statistics.median(map(operator.truediv, ours.runs_ns, peer.runs_ns)):.2f}",
+            f"{full.ns:.0f} ns",
+            f"{statistics.median(map(operator.sub, full.runs_ns, ours.runs_ns)):+.0f} ns",
+        )
     return table
 
 

@@ -1,135 +1,150 @@
-"""What the XDP program costs a packet, by the kernel's own test run.
+"""What XDP programs cost a packet, by the kernel's own test run.
 
-Runs in the namespace whose interface it attaches to: `python -m tools.bench.xdp IF`
-prints one JSON object. BPF_PROG_TEST_RUN calls the program on the same packet again and
-again and returns the average, without the driver around it.
+BPF_PROG_TEST_RUN calls a program on the same packet again and again and returns the average,
+without the driver around it.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import re
+import os
 import statistics
 import struct
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from engine.enforce.xdp import XdpFilter, XdpMode
-from engine.errors import UnavailableError
-from tools.lab.program import LabError
-from tools.lab.topology import LAN_INTERFACE, Topology
+from engine.enforce.bpf import BlockerProgram
+from engine.enforce.networks import NO_HOST
+from engine.enforce.program import build_program
+from engine.language.document import Signature
+from engine.paths import shipped_signatures
+from engine.signatures import load
+from tools.bench.kernel_run import DROP, PASS, kernel_run, load_empty_program, open_program
+from tools.bench.xdp_filter import xdp_filter
 
 BANS = 100_000
-_CAPACITY = 2 * BANS
-_REPEAT = 2_000_000
-_RUNS = 5
+EMPTY, BTBLOCKER, SIGNATURES, PEER = "empty", "btblocker", "with signatures", "xdp-filter"
+
+_FUNCTION = "btblocker_eth"
+_REPEAT = 1_000_000
 _BAN_NS = 3600 * 10**9
-_ARP = (bytes(12) + b"\x08\x06").ljust(64, b"\0")
-_NO_LOOKUP = "no look-up (ARP)"
-_CASES = ("miss, no bans", f"miss, {BANS:,} bans", f"hit, {BANS:,} bans")
+_INNOCENT = {4: "203.0.113.0", 6: "2001:db8:1::"}
+_FIRST_BANNED = {4: "100.64.0.0", 6: "2001:db8:2::"}
+_PAYLOAD_B = 200
+_SYN, _PUSH_ACK = 0x02, 0x18  # TCP flags, RFC 9293
 
 
 @dataclass(frozen=True, slots=True)
 class PacketCost:
-    """Nanoseconds a packet, the median over some runs."""
+    """Nanoseconds that a program takes for a packet: of each run, and their median."""
 
+    program: str
     ip_version: int | None
-    """None for what is not IP: the price of the program without a look-up."""
+    """None for what is not IP: the price of a program without a look-up."""
     case: str
+    runs_ns: list[int]
     ns: float
 
 
-def packet_costs(topology: Topology) -> list[PacketCost]:
-    """Measure in the router's namespace; raises LabError with the reason if that fails."""
-    done = topology.router.run(
-        [sys.executable, "-m", "tools.bench.xdp", LAN_INTERFACE], timeout_s=300
-    )
-    return [PacketCost(**cost) for cost in json.loads(done.stdout)]
+@dataclass(frozen=True, slots=True)
+class _Case:
+    ip_version: int | None
+    name: str
+    frame: bytes
+    action: int = PASS
 
 
-def _measure(interface: str) -> list[PacketCost]:
-    costs = []
-    with (
-        XdpFilter([interface], XdpMode.GENERIC, capacity=_CAPACITY) as xdp,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        program_id = xdp.attachments[0].program_id
-        clean, banned = {}, {}
-        for version, network in ((4, "203.0.113.0"), (6, "2001:db8:1::")):
-            first = ipaddress.ip_address(network)
-            clean[version] = _packet(first, first + 1)
-            banned[version] = _packet(first, ipaddress.ip_address(_ban_base(version)) + BANS // 2)
-        packets = Path(folder)
-        costs.append(PacketCost(None, _NO_LOOKUP, _cost(program_id, _ARP, packets)))
-        before = {version: _cost(program_id, clean[version], packets) for version in (4, 6)}
-        expires_ns = time.monotonic_ns() + _BAN_NS
-        for version in (4, 6):
-            base = ipaddress.ip_address(_ban_base(version))
-            for number in range(BANS):
-                xdp.ban((base + number).packed, expires_ns)
-        for version in (4, 6):
-            figures = (
-                before[version],
-                _cost(program_id, clean[version], packets),
-                _cost(program_id, banned[version], packets),
-            )
-            costs += [
-                PacketCost(version, case, ns) for case, ns in zip(_CASES, figures, strict=True)
-            ]
-    return costs
+def packet_costs(runs: int, advance: Callable[[], None]) -> list[PacketCost]:
+    """Measure; `advance` is called after each run.
+
+    Programs take turns within a run, so that neighbours in time share the machine's mood.
+    Raises UnavailableError with the reason if that fails.
+    """
+    measured: dict[tuple[str, _Case], list[int]] = {}
+    with ExitStack() as held:
+        programs = {
+            EMPTY: held.enter_context(_closing(load_empty_program())),
+            BTBLOCKER: held.enter_context(_blocker([])),
+            SIGNATURES: held.enter_context(_blocker(load(shipped_signatures()).signatures)),
+            PEER: held.enter_context(xdp_filter(_banned(4) + _banned(6))),
+        }
+        for _ in range(runs):
+            for case in _cases():
+                for program, fd in programs.items():
+                    done = kernel_run(fd, case.frame, _REPEAT)
+                    if program != EMPTY and done.action != case.action:
+                        raise AssertionError(f"{program} gives {case} {done.action}")
+                    measured.setdefault((program, case), []).append(done.ns)
+            advance()
+    return [
+        PacketCost(program, case.ip_version, case.name, ns, statistics.median(ns))
+        for (program, case), ns in measured.items()
+    ]
 
 
-def _ban_base(version: int) -> str:
-    return "100.64.0.0" if version == 4 else "2001:db8:2::"
+def _cases() -> Iterator[_Case]:
+    yield _Case(None, "not IP", (bytes(12) + b"\x08\x06").ljust(64, b"\0"))
+    payload = bytes(range(1, _PAYLOAD_B + 1))
+    for version in (4, 6):
+        source = ipaddress.ip_address(_INNOCENT[version])
+        banned = ipaddress.ip_address(_FIRST_BANNED[version]) + BANS // 2
+        yield _Case(version, "innocent, 64 B", _frame(source, _udp(bytes(10))))
+        yield _Case(version, "innocent UDP payload", _frame(source, _udp(payload)))
+        yield _Case(version, "innocent TCP payload", _frame(source, _tcp(payload, _PUSH_ACK)))
+        yield _Case(version, "innocent SYN", _frame(source, _tcp(b"", _SYN)))
+        yield _Case(version, "banned", _frame(banned, _udp(bytes(10))), DROP)
 
 
-def _packet(
-    destination: ipaddress.IPv4Address | ipaddress.IPv6Address,
-    source: ipaddress.IPv4Address | ipaddress.IPv6Address,
+def _udp(payload: bytes) -> tuple[int, bytes]:
+    return 17, struct.pack(">HHHH", 1000, 1000, 8 + len(payload), 0) + payload
+
+
+def _tcp(payload: bytes, flags: int) -> tuple[int, bytes]:
+    return 6, struct.pack(">HHIIBBHHH", 1000, 1000, 1, 1, 0x50, flags, 1000, 0, 0) + payload
+
+
+def _frame(
+    source: ipaddress.IPv4Address | ipaddress.IPv6Address, inside: tuple[int, bytes]
 ) -> bytes:
-    """The smallest Ethernet frame, 64 bytes, with UDP inside."""
-    ends = source.packed + destination.packed
+    """An Ethernet frame around a protocol's number and body; checksums stay 0."""
+    protocol, body = inside
+    ends = source.packed + (ipaddress.ip_address(_INNOCENT[source.version]) + 1).packed
     if source.version == 4:
-        header = b"\x08\x00" + struct.pack(">BBHIBBH", 0x45, 0, 50, 0, 64, 17, 0) + ends
+        length = 20 + len(body)
+        header = b"\x08\x00" + struct.pack(">BBHIBBH", 0x45, 0, length, 0, 64, protocol, 0) + ends
     else:
-        header = b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, 10, 17, 64) + ends
-    return (bytes(12) + header + struct.pack(">HHHH", 1000, 1000, 30, 0)).ljust(64, b"\0")
+        header = b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(body), protocol, 64) + ends
+    return (bytes(12) + header + body).ljust(64, b"\0")
 
 
-def _cost(program_id: int, packet: bytes, folder: Path) -> float:
-    frame = folder / "packet"
-    frame.write_bytes(packet)
-    figures = []
-    for _ in range(_RUNS):
-        done = subprocess.run(
-            [
-                *("bpftool", "prog", "run", "id", str(program_id)),
-                *("data_in", str(frame), "repeat", str(_REPEAT)),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        found = re.search(r"duration \(average\): (\d+)ns", done.stdout)
-        if found is None:
-            reason = (done.stderr or done.stdout).strip()
-            raise UnavailableError(f"bpftool cannot run the XDP program: {reason}")
-        figures.append(int(found[1]))
-    return statistics.median(figures)
+def _banned(version: int) -> list[bytes]:
+    first = ipaddress.ip_address(_FIRST_BANNED[version])
+    return [(first + number).packed for number in range(BANS)]
 
 
-if __name__ == "__main__":
+@contextmanager
+def _blocker(signatures: tuple[Signature, ...] | list[Signature]) -> Iterator[int]:
+    """Ours, with the signatures that it can decide, and the bans."""
+    program, _ = build_program(signatures)
+    blocker = BlockerProgram(program.bytecode)
     try:
-        measured = _measure(sys.argv[1])
-    except (UnavailableError, LabError) as err:
-        sys.exit(str(err))
-    print(
-        json.dumps(
-            [{"ip_version": cost.ip_version, "case": cost.case, "ns": cost.ns} for cost in measured]
-        )
-    )
+        blocker.set_ban_duration(_BAN_NS)
+        for network in NO_HOST:
+            blocker.allow(network)
+        expires_ns = time.monotonic_ns() + _BAN_NS
+        for address in _banned(4) + _banned(6):
+            blocker.put(address, expires_ns)
+        with _closing(open_program(blocker.program_id(_FUNCTION))) as fd:
+            yield fd
+    finally:
+        blocker.close()
+
+
+@contextmanager
+def _closing(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
