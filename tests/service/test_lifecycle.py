@@ -54,7 +54,9 @@ def test_killed_traffic_flows_on_and_a_restart_works(topology: Topology) -> None
             assert not datagrams.pass_through(DHT_PING)
             blocker.program.process.kill()
             blocker.program.process.wait()
-            assert datagrams.pass_through(), "neither XDP nor the queue rules stop it"
+            # What a worker had in hand when it ended is lost, as on a full wire.
+            passed = any(datagrams.pass_through() for _ in range(3))
+            assert passed, "neither XDP nor the queue rules stop it"
             assert datagrams.pass_through(DHT_PING)
         with run_blocker(topology):
             assert not datagrams.pass_through(DHT_PING)
