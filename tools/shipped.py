@@ -102,8 +102,8 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 def settings_file() -> str:
     """The configuration file of an installation, in TOML."""
     lines = [
-        "# Settings of btblocker: see btblocker(8). After a change: systemctl reload btblocker takes",
-        "# whom to ban, whom to allow and the detection profile in force; all else takes a restart.",
+        "# Settings of btblocker: see btblocker(8). After a change `systemctl reload btblocker`",
+        "# takes bans, allowed networks and the profile in force; all else takes a restart.",
         "# What is commented out is the default, or an example where it says so.",
     ]
     for name, field in Settings.model_fields.items():
