@@ -11,7 +11,8 @@ beside the code that it could fall behind. Under FOLDER come to stand:
 from __future__ import annotations
 
 import argparse
-import os
+import functools
+import itertools
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -33,8 +34,12 @@ SIGTEST: Final = "btblocker-sigtest"
 _FILES: Final = ("CAPTURE", "FILE", "LIST", "MANIFEST", "PATH", "OLD")
 _FOLDERS: Final = ("DIR",)
 
-# The service needs these; the state is where systemd's StateDirectory= has it, too.
-_SET: Final = {"manage_rules": "true", "state_directory": '"/var/lib/btblocker"'}
+# What a service needs; the state is where systemd's StateDirectory= has it, too.
+_SET: Final = {
+    "manage_rules": "true",
+    "signatures": '"/etc/btblocker/signatures"',
+    "state_directory": '"/var/lib/btblocker"',
+}
 # For instance, where the default is nothing that could be written down.
 _EXAMPLES: Final = {
     "allow": '["10.8.0.17", "10.8.1.0/24"]',
@@ -42,7 +47,6 @@ _EXAMPLES: Final = {
     "event_log": '["/var/log/btblocker/events.jsonl"]',
     "interface": '["eth0", "wg0"]',
     "metrics_listen": '"127.0.0.1:9810"',
-    "signatures": '"/etc/btblocker/signatures"',
 }
 
 
@@ -56,7 +60,10 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 def manual_page(parser: argparse.ArgumentParser, section: int) -> str:
     """The page in roff: what the parser says, and what packaging/man adds to it."""
-    os.environ["COLUMNS"] = "100000"  # usage on one line: the reader's terminal breaks it
+    # On one line, which the reader's terminal breaks.
+    unbroken = functools.partial(argparse.HelpFormatter, width=100_000)
+    for each in (parser, *_commands(parser)):
+        each.formatter_class = unbroken
     page = Manpage(parser, format="single-commands-section")
     page.section = section
     page.source = f"btblocker {version('btblocker')}"
@@ -80,7 +87,7 @@ def _environment() -> Iterator[str]:
 
 def completion(parser: argparse.ArgumentParser, shell: str) -> str:
     """A script for `bash` or `zsh` that completes commands, options, and what they take."""
-    for action in _actions(parser):
+    for action in itertools.chain(*(each._actions for each in (parser, *_commands(parser)))):
         shown = action.metavar if isinstance(action.metavar, str) else "".join(action.metavar or "")
         if shown.startswith(_FILES):
             action.complete = shtab.FILE  # type: ignore[attr-defined]
@@ -91,12 +98,10 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
     return str(shtab.complete(parser, shell=shell))
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     for action in parser._actions:
-        yield action
         if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _actions(command)
+            yield from action.choices.values()
 
 
 def settings_file() -> str:

@@ -14,12 +14,15 @@ mount -t sysfs sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t bpf bpf "$root/sys/fs/bpf"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
-mkdir "$root/dev/mqueue" "$root/dev/pts" "$root/dev/shm"
+mkdir "$root/dev/hugepages" "$root/dev/mqueue" "$root/dev/pts" "$root/dev/shm"
+mount -t devpts devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 for device in null zero full random urandom tty; do
     touch "$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
 done
 for folder in /run /tmp "$HIDDEN"; do
+    mkdir -p "$root$folder"
     mount -t tmpfs tmpfs "$root$folder"
 done
 

@@ -44,6 +44,11 @@ class Machine:
         """Its root folder, as this machine sees it."""
         return Path("/proc", self.first_process, "root")
 
+    @property
+    def service_log(self) -> Path:
+        """What the service has said."""
+        return self.root / "run/btblocker.log"
+
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command to its end; gives what it printed. Raises RuntimeError if it fails."""
         return self._enter(["--all", "--root", "--wd=/"], command, check)
@@ -85,7 +90,11 @@ def boot(topology: Topology) -> Iterator[Machine]:
     base = topology.folder / "machine"
     base.mkdir()
     with _control_group() as group:
-        begin = f"echo $$ >{group}/cgroup.procs && exec {_UNSHARE} bash {_HERE}/boot.sh"
+        # In a network namespace of `ip netns` there is another /sys, without control groups.
+        begin = (
+            f"mount -t cgroup2 cgroup2 {base} && echo $$ >{base}/{group.name}/cgroup.procs && "
+            f"umount {base} && exec {_UNSHARE} bash {_HERE}/boot.sh"
+        )
         program = topology.spawn(
             topology.router,
             ["bash", "-c", begin],
@@ -97,6 +106,8 @@ def boot(topology: Topology) -> Iterator[Machine]:
             program.wait_for(machine.is_up, _BOOT_TIMEOUT_S)
             yield machine
         finally:
+            if (log := machine.service_log).exists():
+                print(log.read_text())  # pytest shows it if the test failed
             # Its processes end with the one that made their namespace.
             program.stop(signal.SIGKILL)
 
