@@ -23,6 +23,7 @@ _UNIT = "/lib/systemd/system/btblocker.service"
 SETTINGS = f"""
 interface = ["{LAN_INTERFACE}", "{WAN_INTERFACE}"]
 manage_rules = true
+keep_xdp = true
 chain = ["FORWARD"]
 metrics_listen = "127.0.0.1:9810"
 event_log = ["/var/log/btblocker/events.jsonl"]
@@ -48,6 +49,8 @@ def test_it_is_installed_blocks_as_a_service_and_leaves_nothing(tmp_path: Path) 
         _reloads(machine)
         _comes_back_when_it_is_killed(machine)
 
+        machine.run("systemctl", "stop", "btblocker")
+        assert "xdp" in machine.run("ip", "link", "show", LAN_INTERFACE), "as keep_xdp says"
         machine.run("dpkg", "--purge", "btblocker")
         rules = machine.run("iptables-save") + machine.run("ip6tables-save")
         assert "BTBLOCKER" not in rules
