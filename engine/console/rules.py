@@ -45,15 +45,14 @@ def _rules(options: argparse.Namespace) -> int:
         print(json.dumps({"rules": rules}, indent=2) if options.json else "\n".join(rules))
         return 0
     if options.what == "apply":
-        lacking = redirect.missing()
-        if lacking:
-            redirect.install()
-        answer: dict[str, Any] = {"applied": lacking}
-        text = f"{len(lacking)} rules were missing; all are in place" if lacking else "all in place"
+        redirect.install()
+        answer: dict[str, Any] = {"applied": redirect.rules()}
+        text = "all rules are in place"
     else:
-        answer = {"removed": redirect.remove()}
-        text = f"removed from {' and '.join(answer['removed'])}" if answer["removed"] else "none"
-    print(json.dumps(answer) if options.json else text)
+        removed = redirect.remove()
+        answer = {"removed": removed}
+        text = f"removed from {' and '.join(removed)}" if removed else "there were none"
+    print(json.dumps(answer, indent=2) if options.json else text)
     return 0
 
 
