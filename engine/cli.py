@@ -20,6 +20,7 @@ from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
 from engine.console.bans import add_ban_commands
+from engine.console.doctor import add_doctor_command
 from engine.console.rules import add_kernel_commands
 from engine.console.status import status_page
 from engine.console.top import show_top, stream_top
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_control(commands)
     add_kernel_commands(commands)
+    add_doctor_command(commands)
     return parser
 
 

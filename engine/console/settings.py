@@ -16,6 +16,7 @@ _VALUES = {
     "chain": "INPUT,FORWARD,OUTPUT",
     "interface": "IF[,IF]",
     "queue_num": "N",
+    "signatures": "DIR",
     "state_directory": "DIR",
     "workers": "N",
     "xdp_mode": "auto|native|generic|off",
