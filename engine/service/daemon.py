@@ -414,7 +414,13 @@ class Daemon:
 
     def _status(self) -> Status:
         return status_of(
-            self._settings, self._workers, self._built, self._enforcement, self._xdp, self._events
+            self._settings,
+            self._workers,
+            self._built,
+            self._enforcement,
+            self._xdp,
+            self._interfaces,
+            self._events,
         )
 
 

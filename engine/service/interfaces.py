@@ -53,8 +53,7 @@ class WatchedInterfaces:
                 continue
             self._known[name] = index
             if known:
-                self._xdp.detach(name)
-                self._trouble(name, f"{name} is gone; XDP goes on it when it is back")
+                self._let_go(name)
             if index:
                 self._attach(name)
 
@@ -63,13 +62,20 @@ class WatchedInterfaces:
             attachment = self._xdp.attach(name)
         except InputError:  # gone again
             self._known[name] = 0
-        except UnavailableError as error:
+        except (UnavailableError, OSError) as error:
             self._trouble(name, f"Failed to initialize XDP filter: {error}")
             _log.warning("%s goes on with NFQUEUE alone: every packet is dropped there", name)
         else:
             if name in self._troubled:
                 self._troubled.remove(name)
                 self._events.trouble("xdp", f"XDP {attachment.mode} is on {name} now", over=True)
+
+    def _let_go(self, name: str) -> None:
+        self._trouble(name, f"{name} is gone; XDP goes on it when it is back")
+        try:
+            self._xdp.detach(name)
+        except OSError as error:
+            _log.warning("%s: what was kept of it stays: %s", name, error)
 
     def _trouble(self, name: str, message: str) -> None:
         self._troubled.add(name)

@@ -107,11 +107,3 @@ def test_one_that_keeps_nothing_takes_over_and_leaves_nothing(
         assert _program(topology, WAN_INTERFACE) is None
         assert bpffs.pins() == []
     assert _program(topology, LAN_INTERFACE) is None
-
-
-def test_without_the_file_system_it_says_so_and_goes_on(topology: Topology) -> None:
-    with run_blocker(topology, "--keep-xdp") as blocker:
-        assert "mount -t bpf bpf /sys/fs/bpf" in blocker.program.log.read_text()
-        assert blocker.status()["events"]["troubles"] == {"xdp": 1}
-        assert _program(topology, LAN_INTERFACE)
-    assert _program(topology, LAN_INTERFACE) is None
