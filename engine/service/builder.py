@@ -19,6 +19,7 @@ from engine.compiler.ruleset import RuleSet
 from engine.enforce.program import XdpProgram, build_program
 from engine.errors import UnavailableError
 from engine.language.diagnostics import SignatureError
+from engine.privileges import BPF, Capability, drop_privileges
 from engine.selftest import self_test
 from engine.service.channel import Channel, memory_file, start_process
 from engine.signatures import load
@@ -128,6 +129,9 @@ def main() -> None:
     signal.alarm(MAX_BUILD_S)
     channel = Channel.to_parent()
     (directory, profile, for_driver), _ = channel.receive()
+    # Signatures may be root's alone to read. The driver's program is tried on the kernel.
+    needs = {Capability.DAC_READ_SEARCH}
+    drop_privileges(needs | BPF | {Capability.NET_ADMIN} if for_driver else needs, inherited=True)
     with memory_file("btblocker-signatures") as file:
         try:
             ruleset = build_tested(directory, profile)

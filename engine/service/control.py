@@ -14,6 +14,7 @@ import socketserver
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from io import BufferedIOBase
 from typing import Any
 
 from engine.errors import BtblockerError, UnavailableError
@@ -40,19 +41,8 @@ class _Connection(socketserver.StreamRequestHandler):
         if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
             answer: Mapping[str, Any] = {"error": "only root may ask"}
         else:
-            answer = self._answer()
+            answer = answer_to(self.rfile, self.server.handler)
         self.wfile.write(json.dumps(answer).encode() + b"\n")
-
-    def _answer(self) -> Mapping[str, Any]:
-        try:
-            request = json.loads(self.rfile.readline(MAX_REQUEST_B))
-            if not isinstance(request, dict):
-                return {"error": "a request is a JSON object"}
-            return self.server.handler(request)
-        except (ValueError, RecursionError):
-            return {"error": "a request is a JSON object on one line"}
-        except BtblockerError as error:
-            return {"error": str(error)}
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -65,6 +55,19 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away or said nothing concerns nobody else."""
+
+
+def answer_to(client: BufferedIOBase, handler: Handler) -> Mapping[str, Any]:
+    """Read a request, whatever it is, and give the answer to it. Raises OSError."""
+    try:
+        request = json.loads(client.readline(MAX_REQUEST_B))
+        if not isinstance(request, dict):
+            return {"error": "a request is a JSON object"}
+        return handler(request)
+    except (ValueError, RecursionError):
+        return {"error": "a request is a JSON object on one line"}
+    except BtblockerError as error:
+        return {"error": str(error)}
 
 
 class ControlServer:
