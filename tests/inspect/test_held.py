@@ -1,0 +1,49 @@
+"""What streams hold that wait for gaps, or begin in several ways, is bounded together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from engine.inspect.inspector import Inspector
+from engine.inspect.packet import TCP, Packet
+from tests.inspect.flows import following
+
+MAX_HELD_B = 200_000
+
+
+def _segments_ahead_of_gaps(sequence: int) -> list[tuple[int, bytes]]:
+    return [(sequence, b"a"), (sequence + 1000, b"b" * 1000)]
+
+
+def _several_starts(sequence: int) -> list[tuple[int, bytes]]:
+    return [(sequence + n * 100_000, bytes([n]) * 1000) for n in range(3)]
+
+
+def _several_versions(sequence: int) -> list[tuple[int, bytes]]:
+    return [(sequence, bytes([n]) * 1000) for n in range(4)]
+
+
+@pytest.mark.parametrize("said", [_segments_ahead_of_gaps, _several_versions, _several_starts])
+def test_streams_hold_only_so_much(said: Callable[[int], list[tuple[int, bytes]]]) -> None:
+    inspector = Inspector(following(), max_held_b=MAX_HELD_B)
+    for number in range(1000):
+        key = bytes(4) + number.to_bytes(4, "big") + b"\0\1\0\2"
+        for sequence, payload in said(number):
+            inspector.judge(Packet(TCP, key, payload, len(payload), sequence, 0), 0)
+        sides = [*inspector._tcp._young.values(), *inspector._tcp._old.values()]
+        held = [side.starts.held_b for side in sides if side.starts is not None]
+        assert held == [side.held_b for side in sides]
+        # In each of two generations one may have been too much.
+        assert sum(held) <= MAX_HELD_B + 2 * max(held, default=0)
+    assert inspector.flows > 10
+
+
+def test_what_is_in_order_holds_nothing() -> None:
+    inspector = Inspector(following(), max_held_b=1)
+    for number in range(1000):
+        key = bytes(4) + number.to_bytes(4, "big") + b"\0\1\0\2"
+        for sequence in (0, 10):
+            inspector.judge(Packet(TCP, key, b"0123456789", 10, sequence, 0), 0)
+    assert inspector.flows == 1000
