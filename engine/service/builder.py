@@ -22,6 +22,7 @@ from engine.language.diagnostics import SignatureError
 from engine.privileges import BPF, Capability, drop_privileges
 from engine.selftest import self_test
 from engine.service.channel import Channel, memory_file, start_process
+from engine.service.channel import load as load_received
 from engine.signatures import load
 
 # Ten thousand signatures take ten seconds; what takes longer than this will never end.
@@ -92,11 +93,11 @@ class Build:
         done, file = self._receive()
         if done.signatures is None:
             with file:
-                raise SignatureError(pickle.load(file))
+                raise SignatureError(load_received(file))
         driver = None
         if self._for_driver:
             with self._receive()[1] as built:
-                driver = pickle.load(built)
+                driver = load_received(built)
         return Built(file, done.signatures, driver)
 
     def _receive(self) -> tuple[_Done, BinaryIO]:
