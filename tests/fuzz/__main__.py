@@ -22,6 +22,8 @@ from tests.fuzz.seeds import seeds
 
 # An input that takes longer than this is a crash.
 _TIMEOUT_S = 20
+# And so is one that takes more than this; the signatures take most of it.
+_MEMORY_MB = 800
 
 
 def main(arguments: list[str]) -> int:
@@ -52,7 +54,13 @@ def _fuzz(name: str, options: list[str], folder: Path | None) -> bool:
         child = os.fork()
         if child == 0:
             crashes = f"-artifact_prefix={'' if folder is None else f'{folder}/'}crash-{name}-"
-            run = [sys.argv[0], f"-timeout={_TIMEOUT_S}", crashes, *options]
+            run = [
+                sys.argv[0],
+                f"-timeout={_TIMEOUT_S}",
+                f"-rss_limit_mb={_MEMORY_MB}",
+                crashes,
+                *options,
+            ]
             atheris.Setup([*run, str(found), str(known)], TARGETS[name])
             atheris.Fuzz()
         return os.waitpid(child, 0)[1] == 0
