@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 # Root is needed for what touches the kernel, and only for that.
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=INTERFACE,QUEUE_NUM,MONITOR_ONLY,XDP_MODE,BAN_DURATION,LOG_LEVEL,EVENT_LOG,DETECTION_LOG,METRICS_LISTEN,CLEANUP_INTERVAL,DETECTION_PROFILE,XDP_SIGNATURES)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=INTERFACE,QUEUE_NUM,MONITOR_ONLY,XDP_MODE,BAN_DURATION,LOG_LEVEL,EVENT_LOG,DETECTION_LOG,METRICS_LISTEN,CLEANUP_INTERVAL,DETECTION_PROFILE,KEEP_XDP,XDP_SIGNATURES)
 
 .PHONY: help setup run test demo bench lint format clean
 
@@ -17,8 +17,9 @@ setup: ## Install Debian packages and the virtual environment (seconds when done
 run: setup ## Block BitTorrent on this machine; ARGS="..." adds options (Ctrl-C stops and cleans up)
 	@$(SUDO) $(BIN)/btblocker run --manage-rules $(ARGS)
 
+# Three at once on two processors: most tests wait for real programs.
 test: setup ## Run all tests; those in tests/lab use real clients in network namespaces
-	@$(SUDO) $(BIN)/python -m pytest $(ARGS)
+	@$(SUDO) $(BIN)/python -m pytest -n 3 --no-loadscope-reorder $(ARGS)
 
 demo: setup ## Show real clients with and without the blocker (under 2 minutes)
 	@$(SUDO) $(BIN)/python -m tools.lab demo $(ARGS)

@@ -15,7 +15,7 @@ import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedIOBase
 from typing import Any, NamedTuple
 
@@ -120,6 +120,19 @@ def _holder(queue_num: int) -> str:
         if not peer.trusted:
             return f"process {peer.pid} of user {peer.user}, who is not root,"
     return "another btblocker"
+
+
+@contextlib.contextmanager
+def while_none_runs(queue_num: int) -> Iterator[None]:
+    """Keep blockers from this queue. Raises UnavailableError if one runs already."""
+    with socket.socket(socket.AF_UNIX) as place:
+        try:
+            place.bind(_address(queue_num))
+        except OSError as error:
+            raise UnavailableError(
+                f"a btblocker runs on queue {queue_num} here: stop it first"
+            ) from error
+        yield
 
 
 def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
