@@ -20,13 +20,15 @@ from enum import Enum
 from pathlib import Path, PosixPath
 from typing import Any, BinaryIO, Self
 
+from pydantic import BaseModel
+
 import engine
 
 MAX_MESSAGE_B = 128 * 1024
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes values, dataclasses, tuples and enumerations of ours, and paths."""
+    """Makes values, dataclasses, models, tuples and enumerations of ours, and paths."""
 
     def find_class(self, module: str, name: str) -> type:
         place = module, name
@@ -44,7 +46,7 @@ def _harmless(module: str, name: str) -> type:
     if not (
         isinstance(found, type)
         and found.__module__ == module
-        and (is_dataclass(found) or issubclass(found, tuple | Enum))
+        and (is_dataclass(found) or issubclass(found, tuple | Enum | BaseModel))
     ):
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a message")
     return found

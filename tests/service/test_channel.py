@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.inspect.judgement import Detection
+from engine.inspect.packet import Endpoint
+from engine.language.form import Ban as SignatureBan
 from engine.service.channel import Channel, memory_file, start_process
-from engine.service.messages import Ask, Ban
+from engine.service.messages import Ask, Ban, Counters, Detected
 from engine.service.sinks import AppendFile
 
 
@@ -89,8 +92,12 @@ def test_what_is_received_calls_nothing(ends: tuple[Channel, Channel], message: 
     assert one.send(message)
     with pytest.raises(EOFError):
         other.receive()
-    one.send(Ban(bytes(4), 1))
-    assert other.receive() == (Ban(bytes(4), 1), None)
+    ends_at = (Endpoint(bytes(4), 1), Endpoint(bytes(16), 2))
+    ban = SignatureBan.model_validate({"of": "remote", "for": "2h"})
+    detection = Detection("a.b", 1, "block", "udp", *ends_at, 1, 1, ban=ban)
+    for whole in (Ban(bytes(4), 1), Counters(packets=1), Detected((detection,), b"x")):
+        one.send(whole)
+        assert other.receive() == (whole, None)
 
 
 def test_bytes_that_are_no_message_are_an_end() -> None:
