@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["engine"]):
 from tests.fuzz.seeds import seeds
 
 # An input that takes longer than this is a crash.
-_TIMEOUT_S = 20
+_TIMEOUT_S = 60
 # And so is one that takes more than this; the signatures take most of it.
 _MEMORY_MB = 800
 
