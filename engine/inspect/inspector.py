@@ -200,8 +200,9 @@ class Inspector:
                 starts.settle()
                 if starts.settled and flow.turns is None:
                     side.starts = starts.at_rest()
-            if side.held_b or starts.watched or starts.waiting_b:
-                self._tcp.hold(side, starts.held_b)
+            held_b = starts.held_b
+            if held_b or side.held_b:
+                self._tcp.hold(side, held_b)
         return judgement
 
     def _start(

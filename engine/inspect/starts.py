@@ -138,7 +138,9 @@ class Starts(StreamStart):
     @property
     def held_b(self) -> int:
         """How many bytes are held beside the prefix."""
-        return self.waiting_b + sum(len(s.prefix) + s.waiting_b for s in self.others)
+        if self._others is None:
+            return self.waiting_b
+        return self.waiting_b + sum(len(s.prefix) + s.waiting_b for s in self._others.starts)
 
     def tells(self, sequence: int, data: bytes, at: int) -> bool:
         """Whether a segment, whose payload stands in `data` from `at` on, may say anything new."""
