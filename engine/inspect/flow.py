@@ -49,17 +49,18 @@ class Flow:
 
 
 class Side:
-    """One direction of a flow; `starts` is how what it sent began, for TCP.
+    """One direction of a flow; `starts` is how what it sent began, for TCP."""
 
-    `held_b` is what it was told to hold, see `FlowTable.hold`.
-    """
-
-    __slots__ = ("flow", "held_b", "starts")
+    __slots__ = ("flow", "starts")
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.starts: Starts | Settled | None = None
-        self.held_b = 0
+
+    @property
+    def noted_b(self) -> int:
+        """How many bytes it holds, as `FlowTable.hold` was told."""
+        return 0 if self.starts is None else self.starts.noted_b
 
     def awake(self) -> Starts | None:
         """Its starts, to be changed."""
@@ -108,15 +109,15 @@ class FlowTable:
         self._old.pop(key, None)
         self._old.pop(other, None)
         if (forgotten := self._young.pop(other, None)) is not None:
-            self._held_b -= forgotten.held_b
+            self._held_b -= forgotten.noted_b
         if (forgotten := self._young.get(key)) is not None:
-            self._held_b -= forgotten.held_b
+            self._held_b -= forgotten.noted_b
         return self._insert(key, Side(Flow(key)))
 
-    def hold(self, side: Side, held_b: int) -> None:
-        """Take note of how many bytes a side holds now that was asked for just before."""
-        self._held_b += held_b - side.held_b
-        side.held_b = held_b
+    def hold(self, starts: Starts, held_b: int) -> None:
+        """Take note of how many bytes a side's starts hold that was asked for just before."""
+        self._held_b += held_b - starts.noted_b
+        starts.noted_b = held_b
         if self._held_b > self._max_held_b:
             self._age()
 
@@ -134,11 +135,11 @@ class FlowTable:
         return self._insert(key, side)
 
     def _insert(self, key: bytes, side: Side) -> Side:
-        full = self._held_b + side.held_b > self._max_held_b
+        full = self._held_b + side.noted_b > self._max_held_b
         if full or len(self._young) >= self._generation_size:
             self._age()
         self._young[key] = side
-        self._held_b += side.held_b
+        self._held_b += side.noted_b
         return side
 
     def _age(self) -> None:

@@ -198,11 +198,11 @@ class Inspector:
         if new and not isinstance(starts, Settled):
             if starts.complete or starts.watched:
                 starts.settle()
-                if starts.settled and flow.turns is None:
-                    side.starts = starts.at_rest()
             held_b = starts.held_b
-            if held_b or side.held_b:
-                self._tcp.hold(side, held_b)
+            if held_b or starts.noted_b:
+                self._tcp.hold(starts, held_b)
+            if starts.settled and flow.turns is None:
+                side.starts = starts.at_rest()
         return judgement
 
     def _start(

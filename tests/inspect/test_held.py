@@ -45,7 +45,7 @@ def test_streams_hold_only_so_much(said: Callable[[int], list[_Said]]) -> None:
             continue
         sides = [*inspector._tcp._young.values(), *inspector._tcp._old.values()]
         held = [side.starts.held_b for side in sides if isinstance(side.starts, Starts)]
-        assert held == [side.held_b for side in sides]
+        assert held == [side.noted_b for side in sides]
         # In each of two generations one may have been too much.
         assert sum(held) <= MAX_HELD_B + 2 * max(held, default=0)
     assert sum(held) > MAX_HELD_B // 4
