@@ -15,7 +15,7 @@ from engine.config import Settings
 from engine.doctor.keeping import keeping
 from engine.doctor.software import signatures
 from tests.bpffs import bpf_file_system
-from tests.service.commands import COMMAND, btblocker
+from tests.service.commands import COMMAND
 from tools.lab.blocker import run_blocker
 from tools.lab.program import wait_until
 from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Topology
@@ -52,11 +52,19 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+def doctor(
+    topology: Topology, *options: str, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run it on the router. It compiles the XDP program, which takes a busy machine a while."""
+    command = [*prefix, *COMMAND, "doctor", *options]
+    return topology.router.run(command, check=False, timeout_s=60)
+
+
 class Report:
     """What `doctor --json` says on the router."""
 
     def __init__(self, topology: Topology, *options: str, prefix: tuple[str, ...] = ()) -> None:
-        done = btblocker(topology, "doctor", "--json", *options, prefix=prefix)
+        done = doctor(topology, "--json", *options, prefix=prefix)
         report = json.loads(done.stdout)
         self.exit_code = done.returncode
         self.findings: list[dict[str, Any]] = report["findings"]
@@ -107,7 +115,7 @@ def test_before_the_start_while_it_runs_and_after(
 
 
 def _while_it_runs(topology: Topology, options: tuple[str, ...]) -> None:
-    shown = btblocker(topology, "doctor", *options)
+    shown = doctor(topology, *options)
     assert shown.returncode == 0, shown.stdout
     assert "\x1b" not in shown.stdout, "no colours where there is no terminal"
     for line in (
