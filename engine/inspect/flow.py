@@ -81,6 +81,10 @@ class FlowTable:
         side = self._young.get(key)
         return side if side is not None else self._bring(key)
 
+    def known(self, key: bytes) -> Side | None:
+        """The sender's side of a flow, if it has been seen; remembers nothing."""
+        return self._young.get(key) or self._old.get(key)
+
     def start(self, key: bytes) -> Side:
         """Begin a new flow in place of any that has this key."""
         other = reverse(key)

@@ -8,10 +8,10 @@ from engine.compiler.ruleset import Bank, RuleSet
 from engine.fields.socks import udp_header_len
 from engine.fields.turns import HEAD_B
 from engine.inspect.connection import synchronise
-from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable
+from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable, Side
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
-from engine.inspect.judgement import ACCEPTED, DROPPED, Judge, Judgement, Verdict, both
-from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode
+from engine.inspect.judgement import ACCEPTED, DROPPED, SETTLED, Judge, Judgement, Verdict, both
+from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode, reverse
 from engine.inspect.preface import MAY_BE_PREFACES, preface_of_proxy, preface_to_proxy
 from engine.inspect.starts import MIDDLE_SEGMENTS, Starts
 from engine.inspect.stream import StreamStart
@@ -21,6 +21,8 @@ from engine.inspect.stream import StreamStart
 _COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 # Of a TCP header behind the same: both sequence numbers, data offset, flags.
 _COMMON_TCP = struct.Struct(">24xIIBB").unpack_from
+# More packets than a flow has.
+_NEVER = 1 << 62
 
 
 class Inspector:
@@ -29,8 +31,12 @@ class Inspector:
     `ruleset` may be replaced between two packets; flows and tags live on.
     """
 
-    def __init__(self, ruleset: RuleSet, *, max_flows: int = DEFAULT_MAX_FLOWS) -> None:
+    def __init__(
+        self, ruleset: RuleSet, *, max_flows: int = DEFAULT_MAX_FLOWS, settles_every: int = _NEVER
+    ) -> None:
+        """Each `settles_every` packets of a TCP flow the judgement tells what is settled in it."""
         self.ruleset = ruleset
+        self._settles_every = settles_every
         self._udp = FlowTable(max_flows)
         self._tcp = FlowTable(max_flows, first_seen_opens=False)
         self._judge = Judge()
@@ -90,9 +96,13 @@ class Inspector:
                         and (self.ruleset.tcp_by_stream or self._is_past_turns(flow))
                     ):
                         # What most segments are: nothing is looked for in them any more.
-                        flow.packets += 1
+                        flow.packets = packets = flow.packets + 1
                         flow.payload_packets += body < total_len
-                        return DROPPED if flow.dropped else ACCEPTED
+                        if flow.dropped:
+                            return DROPPED
+                        if packets % self._settles_every:
+                            return ACCEPTED
+                        return self._settled(key, flow)
                 payload = datagram[body:]
                 packet = Packet(TCP, key, payload, len(payload), sequence, flags, acknowledgement)
                 return self._segment(packet, now_s)
@@ -101,6 +111,14 @@ class Inspector:
 
     def _is_past_turns(self, flow: Flow) -> bool:
         return flow.turns is None and not self.ruleset.tcp_packet.rules
+
+    def _settled(self, key: bytes, flow: Flow) -> Judgement:
+        """What is settled in a flow of which this packet gives nothing to look at."""
+        if not self.ruleset.tcp_by_stream and not self._is_past_turns(flow):
+            return ACCEPTED
+        return SETTLED[
+            _is_settled(self._tcp.known(key)), _is_settled(self._tcp.known(reverse(key)))
+        ]
 
     def judge(self, packet: Packet, now_s: float) -> Judgement:
         """Judge what `decode` has made of a datagram; the answer is that of `inspect`."""
@@ -161,8 +179,11 @@ class Inspector:
             # What may become another connection must be able to begin, but without data.
             asks = packet.flags & (SYN | ACK) == SYN and not packet.payload_len
             return ACCEPTED if asks else DROPPED
+        judgement = ACCEPTED
+        if not flow.packets % self._settles_every:
+            judgement = self._settled(packet.key, flow)
         if not payload:
-            return ACCEPTED
+            return judgement
         flow.payload_packets += 1
         starts = side.starts
         if starts is None:
@@ -172,9 +193,9 @@ class Inspector:
             if flow.turns is not NOT_BEGUN:  # nor do we know any longer what this side has sent
                 flow.turns = None
         ruleset = self.ruleset
-        judgement = ACCEPTED
         new = starts.tells(sequence, payload, 0)
         if new:
+            # And nothing is settled as long as there is something new.
             judgement = self._start(starts, packet, sequence, flow, now_s)
         if not ruleset.tcp_by_stream:
             if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
@@ -275,6 +296,10 @@ class Inspector:
         if hits or bank.needs_every_packet:
             return self._judge.decide(bank, hits, payload, packet, flow, now_s)
         return ACCEPTED
+
+
+def _is_settled(side: Side | None) -> bool:
+    return side is not None and side.starts is not None and side.starts.settled
 
 
 def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:

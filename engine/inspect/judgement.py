@@ -61,15 +61,27 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on one packet, and what was detected in it."""
+    """The verdict on one packet, and what was detected in it.
+
+    `settled` tells for its sender and its receiver whether nothing is looked for any more in what
+    they send in this flow. It is said now and then, not with each packet.
+    """
 
     verdict: Verdict
     detections: tuple[Detection, ...] = ()
+    settled: tuple[bool, bool] = (False, False)
 
 
 # What nearly every packet gets; the same object each time, so that `is` tells.
 ACCEPTED = Judgement(Verdict.ACCEPT)
 DROPPED = Judgement(Verdict.DROP)
+# What is accepted, by what is settled.
+SETTLED = {
+    (sender, receiver): Judgement(Verdict.ACCEPT, settled=(sender, receiver))
+    for sender in (False, True)
+    for receiver in (False, True)
+}
+SETTLED[False, False] = ACCEPTED
 
 
 class Judge:

@@ -109,6 +109,11 @@ class Starts(StreamStart):
             return True
         return self._asks and data[at : at + 4] in _REQUESTS
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that continues it tells anything new."""
+        return self._settled and not self._asks
+
     def may_begin(self, first: int) -> None:
         """A SYN names a start. Until the peer acknowledges one, nobody knows which is real."""
         if self.first != first & SEQUENCE_MASK and not self.expects(first):

@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from engine.config import BAN_SETTINGS, Settings
+from engine.enforce.connmark import MarkBits
 from engine.enforce.enforcement import Enforcement
 from engine.enforce.machine import read_machine
 from engine.enforce.program import XdpProgram
@@ -38,6 +39,7 @@ from engine.service.exporter import Exporter
 from engine.service.interfaces import chosen_interfaces
 from engine.service.losses import Losses
 from engine.service.messages import Start
+from engine.service.offload import OffloadedPath
 from engine.service.reload import Reloader
 from engine.service.snapshot import status_of
 from engine.service.status import Status
@@ -77,7 +79,11 @@ class Daemon:
         self._exporter: Exporter | None = None
         self._selector = selectors.DefaultSelector()
         self._workers = self._make_workers()
-        self._enforcement = Enforcement(settings, read_machine(), self._workers)
+        self._offloaded = (
+            OffloadedPath(self._workers, settings.mark_bits) if settings.mark_bits else None
+        )
+        path = self._workers if self._offloaded is None else self._offloaded
+        self._enforcement = Enforcement(settings, read_machine(), path)
         self._reloader = Reloader(self._selector)
         self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any] | Deferred]] = {
             "status": lambda _: self._status(),
@@ -96,6 +102,8 @@ class Daemon:
             self._enforcement.begin()
             self._events.watch_state(self._enforcement.state.problem)
             held.callback(self._enforcement.close)
+            if self._offloaded is not None:
+                held.enter_context(self._offloaded)
             held.enter_context(self._workers)
             self._workers.begin(self._built)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
@@ -188,6 +196,8 @@ class Daemon:
             settings.fail_open,
             settings.log_level,
             sends_packets=settings.detection_log is not None,
+            mark_bits=settings.mark_bits,
+            offload_after=settings.offload_after,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(
@@ -222,6 +232,8 @@ class Daemon:
             fail_open=settings.fail_open,
             tunnels=settings.tunnels,
             defragment=settings.defragment,
+            marks=MarkBits.of(settings.mark_bits) if settings.mark_bits else None,
+            reset=settings.reset,
         )
         if settings.manage_rules:
             held.enter_context(redirect)
@@ -323,6 +335,8 @@ class Daemon:
             raise
 
         def in_force() -> None:
+            if self._offloaded is not None:
+                self._offloaded.inspect_again()
             self._events.reloaded(self._built.signatures, time.monotonic() - began_s)
 
         def install(built: Built) -> None:
