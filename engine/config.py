@@ -155,7 +155,10 @@ class Settings(BaseModel):
         0x70000000, description="the three bits of connection marks that are ours"
     )
     offload_after: int = Field(
-        64, ge=1, le=1 << 20, description="packets between two looks at what is settled"
+        64,
+        ge=1,
+        le=1 << 20,
+        description="packets between two looks at what is settled in a connection",
     )
     reset: bool = Field(
         False, description="reset refused TCP connections, so that clients give up at once"

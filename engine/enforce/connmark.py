@@ -50,20 +50,18 @@ class ConnectionMarks:
         """Give the socket back; marks stay."""
         self._table.close()
 
-    def release(self, key: bytes, protocol: int, *, sender: bool, receiver: bool) -> bool:
-        """Let a packet's connection go by: what its sender sends, what its receiver does, or both.
+    def release(self, key: bytes, protocol: int) -> bool:
+        """Let go by what the receiver of a packet with this key sends in its connection.
 
-        The rest is inspected. False where the connection is not found.
+        False where the connection is not found.
         """
         entry = self._table.find(key, protocol)
         if entry is None:
             return False
-        bits = self._bits
         width = len(key) // 2 - 2
-        if not entry.begun_by(key[:width], key[-4:-2]):
-            sender, receiver = receiver, sender
-        mark = bits.original * sender | bits.reply * receiver
-        return self._table.mark(entry, mark, bits.mask)
+        answers = entry.begun_by(key[:width], key[-4:-2])
+        bit = self._bits.reply if answers else self._bits.original
+        return self._table.mark(entry, bit, bit)
 
     def refuse(self, key: bytes, protocol: int) -> bool:
         """Have the kernel drop a packet's connection from now on; false where it is not found."""

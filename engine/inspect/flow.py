@@ -13,6 +13,7 @@ class Flow:
     """A conversation between two endpoints, both directions.
 
     `dropped`: a signature has decided it; every later packet goes the same way.
+    `due`: at so many packets it is looked at again, even if they tell nothing.
     `opener`: the key of the direction that opened it, None where that was not seen.
     `reported`: ids of signatures that have been detected in it already.
     `turns`: how it began, from its first payload on for as long as signatures follow it;
@@ -23,6 +24,7 @@ class Flow:
 
     __slots__ = (
         "dropped",
+        "due",
         "opener",
         "packets",
         "payload_packets",
@@ -34,6 +36,7 @@ class Flow:
 
     def __init__(self, opener: bytes | None) -> None:
         self.dropped = False
+        self.due = 0
         self.packets = 0
         self.payload_packets = 0
         self.opener = opener

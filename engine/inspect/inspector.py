@@ -8,7 +8,7 @@ from engine.compiler.ruleset import Bank, RuleSet
 from engine.fields.socks import udp_header_len
 from engine.fields.turns import HEAD_B
 from engine.inspect.connection import synchronise
-from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable, Side
+from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.judgement import ACCEPTED, DROPPED, SETTLED, Judge, Judgement, Verdict, both
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode, reverse
@@ -34,9 +34,10 @@ class Inspector:
     def __init__(
         self, ruleset: RuleSet, *, max_flows: int = DEFAULT_MAX_FLOWS, settles_every: int = _NEVER
     ) -> None:
-        """Each `settles_every` packets of a TCP flow the judgement tells what is settled in it."""
+        """After `settles_every` packets of a TCP flow, and as many again, it may be `SETTLED`."""
         self.ruleset = ruleset
-        self._settles_every = settles_every
+        # Odd: segments and acknowledgements may take turns, and both must come up.
+        self._settles_every = settles_every | 1
         self._udp = FlowTable(max_flows)
         self._tcp = FlowTable(max_flows, first_seen_opens=False)
         self._judge = Judge()
@@ -98,11 +99,9 @@ class Inspector:
                         # What most segments are: nothing is looked for in them any more.
                         flow.packets = packets = flow.packets + 1
                         flow.payload_packets += body < total_len
-                        if flow.dropped:
-                            return DROPPED
-                        if packets % self._settles_every:
+                        if packets < flow.due:
                             return ACCEPTED
-                        return self._settled(key, flow)
+                        return self._look(key, flow, acknowledgement)
                 payload = datagram[body:]
                 packet = Packet(TCP, key, payload, len(payload), sequence, flags, acknowledgement)
                 return self._segment(packet, now_s)
@@ -112,13 +111,27 @@ class Inspector:
     def _is_past_turns(self, flow: Flow) -> bool:
         return flow.turns is None and not self.ruleset.tcp_packet.rules
 
-    def _settled(self, key: bytes, flow: Flow) -> Judgement:
-        """What is settled in a flow of which this packet gives nothing to look at."""
+    def _look(self, key: bytes, flow: Flow, acknowledgement: int) -> Judgement:
+        """The judgement of a packet that tells nothing.
+
+        `SETTLED` if it is due and nothing is looked for in what its receiver will send. All that
+        is of interest of that must have arrived. Otherwise the peer could take other bytes for
+        the stream's start than those that have been inspected.
+        """
+        if flow.dropped:
+            return DROPPED
+        if flow.packets < flow.due:
+            return ACCEPTED
+        first = not flow.due
+        flow.due = flow.packets + self._settles_every
+        if first:
+            return ACCEPTED
         if not self.ruleset.tcp_by_stream and not self._is_past_turns(flow):
             return ACCEPTED
-        return SETTLED[
-            _is_settled(self._tcp.known(key)), _is_settled(self._tcp.known(reverse(key)))
-        ]
+        side = self._tcp.known(reverse(key))
+        if side is None or side.starts is None:
+            return ACCEPTED
+        return SETTLED if side.starts.settled_by(acknowledgement) else ACCEPTED
 
     def judge(self, packet: Packet, now_s: float) -> Judgement:
         """Judge what `decode` has made of a datagram; the answer is that of `inspect`."""
@@ -179,11 +192,8 @@ class Inspector:
             # What may become another connection must be able to begin, but without data.
             asks = packet.flags & (SYN | ACK) == SYN and not packet.payload_len
             return ACCEPTED if asks else DROPPED
-        judgement = ACCEPTED
-        if not flow.packets % self._settles_every:
-            judgement = self._settled(packet.key, flow)
         if not payload:
-            return judgement
+            return self._look(packet.key, flow, packet.acknowledgement)
         flow.payload_packets += 1
         starts = side.starts
         if starts is None:
@@ -193,9 +203,9 @@ class Inspector:
             if flow.turns is not NOT_BEGUN:  # nor do we know any longer what this side has sent
                 flow.turns = None
         ruleset = self.ruleset
+        judgement = ACCEPTED
         new = starts.tells(sequence, payload, 0)
         if new:
-            # And nothing is settled as long as there is something new.
             judgement = self._start(starts, packet, sequence, flow, now_s)
         if not ruleset.tcp_by_stream:
             if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
@@ -207,8 +217,11 @@ class Inspector:
                 and judgement.verdict is Verdict.ACCEPT
             ):
                 judgement = self._follow_segment(starts, judgement, packet, sequence, flow, now_s)
-        if new and (starts.complete or starts.watched):
-            starts.settle()
+        if new:
+            if starts.complete or starts.watched:
+                starts.settle()
+        elif judgement is ACCEPTED:
+            return self._look(packet.key, flow, packet.acknowledgement)
         return judgement
 
     def _start(
@@ -296,10 +309,6 @@ class Inspector:
         if hits or bank.needs_every_packet:
             return self._judge.decide(bank, hits, payload, packet, flow, now_s)
         return ACCEPTED
-
-
-def _is_settled(side: Side | None) -> bool:
-    return side is not None and side.starts is not None and side.starts.settled
 
 
 def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:

@@ -61,27 +61,18 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on one packet, and what was detected in it.
-
-    `settled` tells for its sender and its receiver whether nothing is looked for any more in what
-    they send in this flow. It is said now and then, not with each packet.
-    """
+    """The verdict on one packet, and what was detected in it."""
 
     verdict: Verdict
     detections: tuple[Detection, ...] = ()
-    settled: tuple[bool, bool] = (False, False)
 
 
 # What nearly every packet gets; the same object each time, so that `is` tells.
 ACCEPTED = Judgement(Verdict.ACCEPT)
 DROPPED = Judgement(Verdict.DROP)
-# What is accepted, by what is settled.
-SETTLED = {
-    (sender, receiver): Judgement(Verdict.ACCEPT, settled=(sender, receiver))
-    for sender in (False, True)
-    for receiver in (False, True)
-}
-SETTLED[False, False] = ACCEPTED
+# An accepted packet whose receiver has nothing more to say in this flow that is looked for. That
+# is told now and then, not with each packet.
+SETTLED = Judgement(Verdict.ACCEPT)
 
 
 class Judge:
@@ -157,6 +148,7 @@ class Judge:
         flow.reported |= {detection.signature for detection in detections}
         if any(detection.action in STOPPING for detection in detections):
             flow.dropped = True
+            flow.due = 0
             return Judgement(Verdict.DROP, tuple(detections))
         return Judgement(Verdict.ACCEPT, tuple(detections))
 

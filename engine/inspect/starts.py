@@ -109,10 +109,9 @@ class Starts(StreamStart):
             return True
         return self._asks and data[at : at + 4] in _REQUESTS
 
-    @property
-    def settled(self) -> bool:
-        """Whether nothing that continues it tells anything new."""
-        return self._settled and not self._asks
+    def settled_by(self, acknowledgement: int) -> bool:
+        """Whether nothing tells anything new if the peer has received all up to there."""
+        return self._settled and not self._asks and self.offset(acknowledgement) >= self._length
 
     def may_begin(self, first: int) -> None:
         """A SYN names a start. Until the peer acknowledges one, nobody knows which is real."""

@@ -15,7 +15,7 @@ class Start:
     """The first message: which queue to take packets from, and whether to drop any.
 
     `of_several`: other workers want to know of tags. `sends_packets`: what is detected is sent
-    along. `mark_bits`: those of `ConnectionMarks`, 0 for none; `offload_after`: how many packets
+    along. `mark_bits`: those of `ConnectionMarks`, 0 for none; `offload_after`: so many packets
     of a flow pass between two looks at what is settled.
     """
 

@@ -44,16 +44,15 @@ class Offload:
             except UnavailableError as error:
                 self._give_up(error)
 
-    def release(self, datagram: bytes, settled: tuple[bool, bool]) -> None:
-        """Let what is settled of a packet's connection pass without us."""
+    def release(self, datagram: bytes) -> None:
+        """Let what the receiver of a packet sends in its connection pass without us."""
         if self._marks is None or _transport(datagram) != TCP:
             return
         packet = decode(datagram)
         if packet is None:
             return
-        sender, receiver = settled
         try:
-            self.released += self._marks.release(packet.key, TCP, sender=sender, receiver=receiver)
+            self.released += self._marks.release(packet.key, TCP)
         except UnavailableError as error:
             self._give_up(error)
 

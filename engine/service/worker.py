@@ -21,7 +21,7 @@ from engine.compiler.ruleset import RuleSet
 from engine.enforce.banned import BannedAddresses
 from engine.errors import UnavailableError
 from engine.inspect.inspector import Inspector
-from engine.inspect.judgement import ACCEPTED, Verdict
+from engine.inspect.judgement import ACCEPTED, SETTLED, Verdict
 from engine.inspect.oneway import OneWayFlows
 from engine.service.channel import Channel
 from engine.service.logs import logging_to_stderr
@@ -103,8 +103,8 @@ class Worker:
         judgement = self._inspector.inspect(datagram, now_s)
         if judgement is ACCEPTED:
             return False
-        if any(judgement.settled):
-            self._offload.release(datagram, judgement.settled)
+        if judgement is SETTLED:
+            self._offload.release(datagram)
             return False
         self._one_way.note(judgement.detections)
         detections = judgement.detections or self._one_way.answered(datagram)
