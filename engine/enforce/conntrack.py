@@ -72,7 +72,8 @@ class Conntrack:
         family = socket.AF_INET if len(key) == 12 else socket.AF_INET6
         for way in (key, reverse(key)):
             with contextlib.suppress(FileNotFoundError):
-                return self._ask(_GET, 0, family, _tuple(way, protocol))[0]
+                for entry in self._ask(_GET, 0, family, _tuple(way, protocol)):
+                    return entry
         return None
 
     def marked(self, bits: int) -> list[Entry]:
@@ -130,8 +131,8 @@ class Conntrack:
             found.append(
                 Entry(
                     answer[at + 16],
-                    attributes[_TUPLE_ORIGINAL],
-                    attributes[_TUPLE_REPLY],
+                    attributes.get(_TUPLE_ORIGINAL, b""),
+                    attributes.get(_TUPLE_REPLY, b""),
                     attributes.get(_ZONE, b""),
                 )
             )
