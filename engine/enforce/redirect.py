@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from engine.config import Settings
 from engine.enforce.connmark import MarkBits
 from engine.enforce.marked_rules import before_queue, for_marked, resetting
 from engine.errors import InputError, UnavailableError
@@ -145,17 +147,29 @@ class Redirect:
             self._remove(_IPV4)
             raise
 
-    def remove(self) -> None:
-        """Take our rules away and nothing else; does nothing where there are none.
+    def remove(self) -> list[str]:
+        """Take our rules away and nothing else; gives the commands that had some.
 
         Raises UnavailableError if iptables is missing or refuses, after both versions
         were tried.
         """
+        had_some = []
         try:
-            self._remove(_IPV4)
+            had_some += [_IPV4] * self._remove(_IPV4)
         finally:
             if not _why_no_ipv6():
-                self._remove(_IPV6)
+                had_some += [_IPV6] * self._remove(_IPV6)
+        return had_some
+
+    def missing(self) -> list[str]:
+        """Those of `rules` that are not in place. Raises UnavailableError as `install` does."""
+        lacking = []
+        for command in [_IPV4] if _why_no_ipv6() else [_IPV4, _IPV6]:
+            # Which complains, where the others say no.
+            _run(_MANGLE, [command, "-w", "-t", _MANGLE, "-S"])
+            mine = [rule for rule in self.rules() if rule.startswith(f"{command} ")]
+            lacking += [rule for rule in mine if not _is_there(rule)]
+        return lacking
 
     def _wanted(self, command: str) -> dict[str, _Chains]:
         """By table; what resets connections before what hands them to it."""
@@ -175,7 +189,7 @@ class Redirect:
     def _jumps(self, table: str) -> list[str]:
         if table == _MANGLE:
             return [f"-A {hook} -j {self._own_chain}" for hook in self._hooks]
-        return [f"-I {hook} 1 -j {self._own_chain}" for hook in self._hooks]
+        return [f"-I {hook} -j {self._own_chain}" for hook in self._hooks]
 
     def _install(self, command: str) -> None:
         try:
@@ -186,12 +200,16 @@ class Redirect:
                 self._replace(command, _FILTER, {})
             raise
 
-    def _remove(self, command: str) -> None:
-        for table in (_MANGLE, _FILTER):
-            self._replace(command, table, {})
+    def _remove(self, command: str) -> bool:
+        """Whether there were some."""
+        had_mangle = self._replace(command, _MANGLE, {})
+        return self._replace(command, _FILTER, {}) or had_mangle
 
-    def _replace(self, command: str, table: str, chains: _Chains) -> None:
-        """Have these chains of ours in a table, with jumps to the first, and no others."""
+    def _replace(self, command: str, table: str, chains: _Chains) -> bool:
+        """Have these chains of ours in a table, with jumps to the first, and no others.
+
+        Gives whether that has changed anything.
+        """
         present = _run(table, [command, "-w", "-t", table, "-S"])
         known = {self._own_chain, self._marked_chain}
         leftover = [line[3:] for line in present.splitlines() if line[:3] == "-N "]
@@ -206,6 +224,7 @@ class Redirect:
         ]
         if lines:
             _restore(command, table, lines)
+        return bool(lines)
 
     def _deletions(self, present: str) -> list[str]:
         """A -D for each jump to our chain, whoever added it, from the output of -S."""
@@ -217,6 +236,20 @@ def _contents(chains: _Chains) -> list[str]:
     return [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
 
 
+def redirect_for(settings: Settings) -> Redirect:
+    """The rules that a blocker with these settings wants."""
+    return Redirect(
+        settings.queue_num,
+        settings.chain,
+        queues=settings.workers,
+        fail_open=settings.fail_open,
+        tunnels=settings.tunnels,
+        defragment=settings.defragment,
+        marks=MarkBits.of(settings.mark_bits) if settings.mark_bits else None,
+        reset=settings.reset,
+    )
+
+
 def _why_no_ipv6() -> str:
     """Empty if IPv6 packets can be redirected here, else the reason."""
     if not Path("/proc/net/if_inet6").exists():
@@ -224,6 +257,13 @@ def _why_no_ipv6() -> str:
     if shutil.which(_IPV6) is None:
         return "ip6tables is not installed"
     return ""
+
+
+def _is_there(rule: str) -> bool:
+    """Ask iptables, who may print a rule in other words than it was given in."""
+    asked = {"-N": "-S", "-A": "-C", "-I": "-C"}
+    command, *words = (asked.get(word, word) for word in shlex.split(rule))
+    return _call([command, "-w", *words]).returncode == 0
 
 
 def _restore(command: str, table: str, lines: Sequence[str]) -> None:
@@ -236,16 +276,24 @@ def _restore(command: str, table: str, lines: Sequence[str]) -> None:
 
 
 def _run(table: str, command: Sequence[str], stdin: str = "") -> str:
+    done = _call(command, stdin)
+    if done.returncode != 0:
+        raise _refused(table, done)
+    return done.stdout
+
+
+def _call(command: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     # A second Ctrl-C goes to the whole foreground group. The command inherits the mask, so what
     # is meant for us cannot end it half-way; for us the signal waits until it is done.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise UnavailableError(f"{command[0]} is not installed: apt-get install iptables") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if done.returncode != 0:
-        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise UnavailableError(f"{command[0]} refuses the rules of table {table}: {reason}")
-    return done.stdout
+
+
+def _refused(table: str, done: subprocess.CompletedProcess[str]) -> UnavailableError:
+    reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    return UnavailableError(f"{done.args[0]} refuses the rules of table {table}: {reason}")

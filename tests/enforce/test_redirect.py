@@ -93,7 +93,7 @@ def test_resets_stand_at_the_head_of_the_filter_table() -> None:
             "-N BTBLOCKER-3",
             "-A BTBLOCKER-3 -p tcp -m connmark --mark 0x40/0x40 -m tcp ! --tcp-flags RST RST "
             "-j REJECT --reject-with tcp-reset",
-            "-I FORWARD 1 -j BTBLOCKER-3",
+            "-I FORWARD -j BTBLOCKER-3",
         )
     ]
     assert [rule for rule in rules if "0x40/0x40 -j RETURN" in rule]
@@ -224,6 +224,7 @@ def test_the_printed_commands_do_what_install_does(gate: Namespace, command: str
     by_hand = table(gate, command), table(gate, command, "filter")
     act(gate, "Redirect(5, marks=BITS, reset=True).install()")
     assert (table(gate, command), table(gate, command, "filter")) == by_hand
+    act(gate, "assert Redirect(5, marks=BITS, reset=True).missing() == []")
 
 
 @pytest.mark.lab
