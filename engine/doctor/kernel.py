@@ -64,7 +64,8 @@ def rules_possible(settings: Settings) -> Iterator[Finding]:
     yield problem(
         f"the kernel does not take our iptables rules: {reason}",
         "load what is missing (modprobe xt_NFQUEUE nfnetlink_queue nf_conntrack xt_addrtype"
-        " xt_connmark xt_CONNMARK xt_bpf nf_conntrack_netlink), or use a kernel that has it; as root",
+        " xt_connmark xt_CONNMARK xt_bpf nf_conntrack_netlink), or use a kernel that has it; as"
+        " root",
     )
 
 
