@@ -108,10 +108,10 @@ class Daemon:
             self._enforcement.begin()
             self._events.watch_state(self._enforcement.state.problem)
             held.callback(self._enforcement.close)
-            if self._offloaded is not None:
-                held.enter_context(self._offloaded)
             held.enter_context(self._workers)
             self._workers.begin(self._built)
+            if self._offloaded is not None:
+                held.enter_context(self._offloaded)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
             self._begin_xdp(held)
             self._install_rules(held)
