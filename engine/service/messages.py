@@ -15,7 +15,8 @@ class Start:
     """The first message: which queue to take packets from, and whether to drop any.
 
     `of_several`: other workers want to know of tags. `sends_packets`: what is detected is sent
-    along.
+    along. `mark_bits`: those of `ConnectionMarks`, 0 for none; `offload_after`: so many packets
+    of a flow pass between two looks at what is settled.
     """
 
     queue_num: int
@@ -24,6 +25,8 @@ class Start:
     fail_open: bool
     log_level: str
     sends_packets: bool
+    mark_bits: int
+    offload_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,10 @@ class Counters:
     flows: int = 0
     unreported: int = 0
     """Detections that the daemon was too busy to hear of: dropped, but not banned."""
+    released: int = 0
+    """How often a connection was left to the kernel, to pass or"""
+    refused: int = 0
+    """to be dropped."""
     latency: Latency = field(default_factory=Latency)
 
     def __add__(self, other: Counters) -> Counters:
@@ -116,5 +123,7 @@ class Counters:
             self.errors + other.errors,
             self.flows + other.flows,
             self.unreported + other.unreported,
+            self.released + other.released,
+            self.refused + other.refused,
             self.latency + other.latency,
         )
