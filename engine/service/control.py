@@ -7,6 +7,7 @@ line and gets one back; only root is answered.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import BtblockerError, UnavailableError
+from engine.service.clients import BoundedClients
 
 TIMEOUT_S = 5.0
 MAX_REQUEST_B = 65536
@@ -36,12 +38,7 @@ class _Connection(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        credentials = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
-            answer: Mapping[str, Any] = {"error": "only root may ask"}
-        else:
-            answer = self._answer()
-        self.wfile.write(json.dumps(answer).encode() + b"\n")
+        self.wfile.write(_line(self._answer()))
 
     def _answer(self) -> Mapping[str, Any]:
         try:
@@ -55,16 +52,23 @@ class _Connection(socketserver.StreamRequestHandler):
             return {"error": str(error)}
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(BoundedClients, socketserver.UnixStreamServer):
     def __init__(self, address: str, handler: Handler) -> None:
         self.handler = handler
         super().__init__(address, _Connection)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or said nothing concerns nobody else."""
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether root asks. Nobody else takes a place that root may want."""
+        credentials = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        if struct.unpack("3i", credentials)[1] in (0, os.geteuid()):
+            return True
+        with contextlib.suppress(OSError):
+            request.sendall(_line({"error": "only root may ask"}))
+        return False
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
 
 
 class ControlServer:
