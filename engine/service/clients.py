@@ -21,6 +21,8 @@ class BoundedClients(ThreadingMixIn, BaseServer):
 
     daemon_threads = True
     block_on_close = False
+    # Those who knock while the oldest is turned out.
+    request_queue_size = MAX_CLIENTS
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._places = threading.BoundedSemaphore(MAX_CLIENTS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import socketserver
@@ -101,8 +102,12 @@ def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S
     """
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout_s)
+            # Until it is connected it blocks: otherwise it would be refused, and not wait, while
+            # others knock (unix(7), EAGAIN).
+            patience = struct.pack("ll", math.ceil(timeout_s), 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             connection.connect(_address(queue_num))
+            connection.settimeout(timeout_s)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 answer: dict[str, Any] = json.loads(stream.readline())

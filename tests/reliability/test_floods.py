@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import random
-import resource
-import struct
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from engine.compiler.ruleset import RuleSet
-from engine.enforce.bans import MAX_BANS
-from engine.inspect.flow import DEFAULT_MAX_FLOWS
-from engine.inspect.inspector import Inspector
-from engine.inspect.judgement import Verdict
-from engine.inspect.packet import ACK, SYN
-from tests.captures import ip, udp
-from tests.loading import SHIPPED
+from engine.enforce.program import DEFAULT_CAPACITY
 from tests.reliability.conftest import Measured
+from tests.reliability.mutations import INNOCENT_EVERY
 from tests.service.load import Load
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams
 from tools.lab.blocker import Blocker, run_blocker
@@ -53,39 +45,62 @@ def test_a_million_forged_sources(topology: Topology, measured: Measured) -> Non
     # A closed port would answer each by ICMP.
     flooded.server.run(["iptables", "-t", "raw", "-A", "PREROUTING", "-p", "udp", "-j", "DROP"])
     limits = ("--log-limit", "10", "--log-limit-total", "100")
-    with run_blocker(topology, *limits) as blocker:
+    with (
+        run_blocker(topology, *limits) as blocker,
+        Datagrams(other, 6) as banned,
+        Datagrams(other) as datagrams,
+    ):
+        assert not banned.pass_through(DHT_PING)
         before_b, dropped_before = _resident_b(blocker), _backlog_drops()
-        began_s = time.monotonic()
-        with Load(other, probes=False) as load:
+        with Load(other, probes=False) as through:
+            began_s = time.monotonic()
             forge = start_forging(
                 flooded, DHT_PING, sources=MILLION, count=MILLION, per_second=FORGED_A_SECOND
             )
             assert forge.process.wait(120) == 0
             took_s = time.monotonic() - began_s
-        began_s = time.monotonic()
-        wait_until(lambda: blocker.kernel_queue()[0][2] == 0, 60, "all are judged")
-        status = blocker.status()
-        answered_s = time.monotonic() - began_s
-        assert status["queue"]["errors"] == 0
-        assert status["bans"]["active"] <= MAX_BANS
-        assert (peak_b := _resident_b(blocker)) < MAX_RESIDENT_B
-        banned = status["bans"]["active"]
-        with Datagrams(other) as datagrams:
-            assert datagrams.pass_through(INNOCENT)
-            assert not datagrams.pass_through(DHT_PING), "a true one is blocked as ever"
-            assert not datagrams.pass_through(INNOCENT), "and banned"
-    assert load.stream_is_whole
-    assert load.missing <= _backlog_drops() - dropped_before
-    print(
-        status["queue"],
-        status["detections"]["total"],
-        status["xdp"],
-        load.missing,
-        load.sent,
-        _backlog_drops() - dropped_before,
-    )
+            began_s = time.monotonic()
+            wait_until(lambda: blocker.kernel_queue()[0][2] == 0, 60, "all are judged")
+            status = blocker.status()
+            answered_s = time.monotonic() - began_s
+        assert (status["queue"]["errors"], status["queue"]["user_dropped"]) == (0, 0)
+        assert 1 < status["bans"]["active"] <= DEFAULT_CAPACITY
+        after_b = _resident_b(blocker)
+        assert after_b < MAX_RESIDENT_B
+        assert not banned.pass_through(INNOCENT), "who was banned before is still"
+        assert datagrams.pass_through(INNOCENT)
+        assert not datagrams.pass_through(DHT_PING), "a true one is blocked as ever"
+    assert through.stream_is_whole
+    assert through.missing <= _backlog_drops() - dropped_before
     measured(
-        f"{load.missing} of {load.sent} innocent datagrams lost; {MILLION:,} sources in "
-        f"{took_s:.0f} s, {banned:,} of them banned, {before_b >> 20} MiB resident before and "
-        f"{peak_b >> 20} MiB after; caught up after {answered_s:.1f} s"
+        f"{through.missing} of {through.sent} innocent datagrams lost; {MILLION:,} sources in "
+        f"{took_s:.0f} s, {status['bans']['active']:,} of them banned, {before_b >> 20} MiB "
+        f"resident before and {after_b >> 20} MiB after; caught up after {answered_s:.1f} s"
+    )
+
+
+def test_a_million_mutated_packets(measured: Measured) -> None:
+    """Made of the signatures' own examples; the seeds are fixed."""
+    began_s = time.monotonic()
+    command = [sys.executable, "-m", "tests.reliability.mutations"]
+    processes = [
+        subprocess.Popen([*command, seed, str(MILLION // 2)], stdout=subprocess.PIPE, text=True)
+        for seed in ("1", "2")
+    ]
+    try:
+        said = [process.communicate(timeout=280)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "nothing raised"
+    found = [json.loads(line) for line in said]
+    detected = sum(each["detected"] for each in found)
+    assert detected > 1000, "they are like enough to what is looked for"
+    assert [each["harmed"] for each in found] == [0, 0]
+    most_b = max(each["resident_b"] for each in found)
+    assert most_b < MAX_RESIDENT_B
+    measured(
+        f"0 of {MILLION // INNOCENT_EVERY:,} innocent packets between them dropped; nothing "
+        f"raised, {detected:,} detections, {most_b >> 20} MiB, in "
+        f"{time.monotonic() - began_s:.0f} s"
     )

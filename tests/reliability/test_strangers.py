@@ -34,7 +34,7 @@ for _ in range(2000):
 
 
 def test_garbage_on_the_control_socket(topology: Topology, measured: Measured) -> None:
-    with run_blocker(topology) as blocker, Load(topology.lines[0]) as load:
+    with run_blocker(topology, "--ban", "none") as blocker, Load(topology.lines[0]) as load:
         pid = blocker.program.process.pid
 
         def open_files() -> int:
@@ -45,8 +45,8 @@ def test_garbage_on_the_control_socket(topology: Topology, measured: Measured) -
 
         def client() -> socket.socket:
             made = call_in(topology.router.name, lambda: socket.socket(socket.AF_UNIX))
+            made.connect(_CONTROL)  # waits where many knock
             made.settimeout(10)
-            made.connect(_CONTROL)
             return made
 
         before = open_files(), threads()

@@ -39,7 +39,8 @@ class Load:
         self._passed: set[int] = set()
         self._stream_sent = 0
         self._stream_received = 0
-        self.stream_is_whole = True
+        self.stream_is_whole = False
+        """Whether all of the connection's bytes arrived in order; once it is closed."""
         self._open = True
         self._opened = contextlib.ExitStack()
         self._line = line
@@ -141,11 +142,11 @@ class Load:
         sender.shutdown(socket.SHUT_WR)
 
     def _read_stream(self, receiver: socket.socket) -> None:
+        is_right = True
         while chunk := receiver.recv(65536):
-            if chunk != _pattern(self._stream_received, len(chunk)):
-                self.stream_is_whole = False
+            is_right &= chunk == _pattern(self._stream_received, len(chunk))
             self._stream_received += len(chunk)
-        self.stream_is_whole &= self._stream_received == self._stream_sent > 0
+        self.stream_is_whole = is_right and self._stream_received == self._stream_sent > 0
 
 
 _PATTERN = bytes(range(251)) * 400
