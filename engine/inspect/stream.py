@@ -154,5 +154,7 @@ def _placed(offset: int, payload: bytes) -> tuple[int, int]:
     """A segment's bytes at their place in the first PREFIX_B, and the mask of them."""
     if offset < 0:
         payload, offset = payload[-offset:], 0
-    payload = payload[: max(0, PREFIX_B - offset)]
+    # Also where all of it is beyond: a mask of nothing, two gigabytes in, would take as many.
+    offset = min(offset, PREFIX_B)
+    payload = payload[: PREFIX_B - offset]
     return int.from_bytes(payload, "little") << 8 * offset, _mask(offset, offset + len(payload))

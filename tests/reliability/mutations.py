@@ -13,6 +13,7 @@ import random
 import resource
 import struct
 import sys
+from collections.abc import Callable
 
 from engine.inspect.flow import DEFAULT_MAX_FLOWS
 from engine.inspect.inspector import Inspector
@@ -37,14 +38,14 @@ EXAMPLES = sorted(
 # No mutation gets to these addresses.
 INNOCENTS = [udp("198.51.100.7", 4000, "203.0.113.9", 443, bytes([n]) * 30) for n in range(16)]
 INNOCENT_EVERY = 50
-# Some are repeated with every flow there is room for.
-FLOWS = 20_000
+ORIGINALS = 10_000
 
 
-def _packet(chance: random.Random) -> bytes:
+def _original(chance: random.Random) -> bytes:
+    """A packet with something that signatures look for, of either transport and IP version."""
     payload = chance.choice(EXAMPLES)
     source, destination = (A, B) if chance.random() < 0.7 else (A6, B6)
-    ports = chance.randrange(FLOWS), 6881
+    ports = chance.randrange(65536), 6881
     if chance.random() < 0.5:
         ports = ports[::-1]
         source, destination = destination, source
@@ -56,33 +57,36 @@ def _packet(chance: random.Random) -> bytes:
     return ip(source, destination, 6, header + payload)
 
 
-def _mutated(chance: random.Random) -> bytes:
-    """A packet with a few changes, wherever they fall: in the headers, in the payload."""
-    data = bytearray(_packet(chance))
-    for _ in range(chance.randrange(4)):
-        at = chance.randrange(len(data))
-        match chance.randrange(5):
+def _mutated(original: bytes, chance: Callable[[], float]) -> bytes:
+    """The packet with up to three changes, wherever they fall: in the headers, in the payload."""
+    data = bytearray(original)
+    # The source port of IPv4: not all packets shall be of flows that are dropped already.
+    data[20] = int(chance() * 256)
+    for _ in range(int(chance() * 4)):
+        at = int(chance() * len(data))
+        match int(chance() * 5):
             case 0:
-                data[at] = chance.randrange(256)
+                data[at] = int(chance() * 256)
             case 1:
-                data[at] ^= 1 << chance.randrange(8)
+                data[at] ^= 1 << int(chance() * 8)
             case 2:
-                data[at:at] = chance.randbytes(chance.randrange(1, 9))
+                data[at:at] = bytes([int(chance() * 256)]) * int(chance() * 9)
             case 3:
-                del data[at : at + chance.randrange(1, 9)]
+                del data[at : at + 1 + int(chance() * 8)]
             case 4:
-                del data[max(at, 1) :]
-        if not data:
-            break
+                del data[max(at, 9) :]
     return bytes(data)
 
 
 def main(seed: int, count: int) -> None:
     chance = random.Random(seed)
     inspector = Inspector(SHIPPED)
+    originals = [_original(chance) for _ in range(ORIGINALS)]
     detected = harmed = 0
     for number in range(count):
-        judgement = inspector.inspect(_mutated(chance), number / 1000)
+        judgement = inspector.inspect(
+            _mutated(originals[number % ORIGINALS], chance.random), number / 1000
+        )
         detected += bool(judgement.detections)
         stops = any(d.action in ("block", "drop") for d in judgement.detections)
         assert judgement.verdict is Verdict.DROP or not stops

@@ -17,7 +17,14 @@ FIRST_SOURCE = "100.64.0.0"
 
 
 def start_forging(
-    line: Line, payload: bytes, *, sources: int, count: int, per_second: int, name: str = "forge"
+    line: Line,
+    payload: bytes,
+    *,
+    first: str = FIRST_SOURCE,
+    sources: int,
+    count: int,
+    per_second: int,
+    name: str = "forge",
 ) -> Program:
     """Send `count` datagrams to the line's server from `sources` addresses; see forge.c.
 
@@ -28,7 +35,7 @@ def start_forging(
         line.client,
         [
             *(_built(line.topology.folder), HOST_INTERFACE, json.loads(link)[0]["address"]),
-            *(FIRST_SOURCE, str(sources), line.server_address(4)),
+            *(first, str(sources), line.server_address(4)),
             *(str(count), str(per_second), payload.hex()),
         ],
         name=name,
