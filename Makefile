@@ -17,8 +17,9 @@ setup: ## Install Debian packages and the virtual environment (seconds when done
 run: setup ## Block BitTorrent on this machine; ARGS="..." adds options (Ctrl-C stops and cleans up)
 	@$(SUDO) $(BIN)/btblocker run --manage-rules $(ARGS)
 
+# Three at once on two processors: most tests wait for real programs.
 test: setup ## Run all tests; those in tests/lab use real clients in network namespaces
-	@$(SUDO) $(BIN)/python -m pytest $(ARGS)
+	@$(SUDO) $(BIN)/python -m pytest -n 3 --no-loadscope-reorder $(ARGS)
 
 demo: setup ## Show real clients with and without the blocker (under 2 minutes)
 	@$(SUDO) $(BIN)/python -m tools.lab demo $(ARGS)

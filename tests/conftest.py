@@ -1,8 +1,11 @@
-"""Options that hold for every test."""
+"""Options that hold for every test, and which tests go together when several run at once."""
 
 from __future__ import annotations
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+LAB = "tests/lab/"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,7 +19,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the lab's: they take longest, and mostly wait."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LAB))
+
+
+class _ByFile(LoadFileScheduling):
+    """A file's tests, and all of the lab's, in one process: they share what they set up."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return LAB if nodeid.startswith(LAB) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFile:
+    return _ByFile(config, log)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # one of several processes, which report to another
+        return
     if session.config.getoption("--no-skips") and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

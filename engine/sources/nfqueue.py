@@ -21,6 +21,7 @@ from typing import Any
 
 from engine.errors import UnavailableError
 from engine.sources.latency import Latency
+from engine.sources.verdicts import Verdicts
 
 # Enough for the longest headers and all that is kept of a stream's start behind them.
 COPY_RANGE_B = 2048 + 256
@@ -93,11 +94,13 @@ class PacketQueue:
         self.latency = Latency()
         self._yield_at = self._sample_at = self._look_up_at = 0.0
         self._queue = _open(number, self._callback(judge), _GSO | (_FAIL_OPEN if fail_open else 0))
+        self._verdicts = Verdicts(int(self._queue.get_fd()), number)
 
     def __enter__(self) -> PacketQueue:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._verdicts.close()
         self._queue.unbind()
 
     def fileno(self) -> int:
@@ -108,8 +111,11 @@ class PacketQueue:
         """Judge the packets that wait, for at most about MAX_BUSY_S seconds."""
         self._yield_at = time.monotonic() + MAX_BUSY_S
         self._look_up_at = min(self._yield_at, self._sample_at)
-        with contextlib.suppress(_BusyLongEnough):
-            self._queue.run(block=False)
+        try:
+            with contextlib.suppress(_BusyLongEnough):
+                self._queue.run(block=False)
+        finally:
+            self._verdicts.send()
 
     def _callback(self, judge: Callable[[bytes, float], bool]) -> Callable[[Any], None]:
         monotonic = time.monotonic
@@ -126,9 +132,7 @@ class PacketQueue:
                     _log.exception("packet accepted unjudged (%d so far)", self.errors)
             if drop:
                 self.dropped += 1
-                packet.drop()
-            else:
-                packet.accept()
+            self._verdicts.give(packet.id, drop)
             # One comparison for both occasions: most packets are neither.
             if now_s > self._look_up_at:
                 self._look_up(now_s)

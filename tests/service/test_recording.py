@@ -58,9 +58,10 @@ def test_the_events_of_a_life(topology: Topology, tmp_path: Path) -> None:
     with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
         assert not datagrams.pass_through(HELLO)
         wait_until(lambda: _has(blocker, "unban", cause="expired"), 10, "the ban's end")
-        command = topology.router.run([*COMMAND, "ban", topology.server_address(4)])
+        server = topology.server_address(4)
+        command = topology.router.run([*COMMAND, "ban", "--duration", "60", server])
         assert "is banned" in command.stdout
-        topology.router.run([*COMMAND, "unban", topology.server_address(4)])
+        topology.router.run([*COMMAND, "unban", server])
         blocker.reload()
         wait_until(lambda: _has(blocker, "reload", outcome="ok"), 20, "reloaded")
         file.write_text(CHAT.replace("$hello at 0", "$hullo at 0"))

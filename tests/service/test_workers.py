@@ -84,7 +84,7 @@ def test_bans_that_a_stopped_worker_could_not_be_told_reach_it_later(topology: T
 
         def ban_all() -> None:
             for address in (*addresses, topology.client_address(4)):
-                ask(0, {"command": "ban", "address": address})
+                ask(0, {"command": "ban", "bans": [{"address": address}]})
 
         os.kill(worker["pid"], signal.SIGSTOP)
         try:

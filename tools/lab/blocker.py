@@ -16,7 +16,7 @@ from tools.lab.topology import Topology
 
 QUEUE_NUMBER = 0
 _READY_LINE = "btblocker is ready"
-_READY_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 90.0
 _REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 

@@ -35,8 +35,9 @@ def make_folder() -> Path:
 
 
 def remove_namespace(name: str) -> None:
-    """Remove a namespace, if it is there, with its files in /etc/netns."""
+    """Remove a namespace, if it is there, with its files in /etc/netns, and end what runs in it."""
     if (_NAMESPACES / name).exists():
+        _end_programs(name)
         subprocess.run(["ip", "netns", "delete", name], timeout=_COMMAND_TIMEOUT_S, check=True)
     shutil.rmtree(_NETNS_FILES / name, ignore_errors=True)
     with contextlib.suppress(OSError):  # other labs may have theirs there
@@ -55,7 +56,6 @@ def remove_dead() -> list[str]:
         if owner is None or Path("/proc", owner[1]).exists() or not path.exists():
             continue  # in use, or gone together with another
         if path.parent == _NAMESPACES:
-            _end_programs(path.name)
             remove_namespace(path.name)
         elif path.is_dir():
             shutil.rmtree(path)
@@ -76,7 +76,7 @@ def _lab_paths() -> list[Path]:
 
 
 def _end_programs(namespace: str) -> None:
-    """Kill what still runs in a namespace: programs of the lab, which is dead."""
+    """Kill what still runs in a namespace: what a program has started and left, or a dead lab."""
     done = subprocess.run(
         ["ip", "netns", "pids", namespace],
         capture_output=True,
