@@ -1,4 +1,4 @@
-"""What each fault has cost, printed at the end: docs/reliability.md shows a run of it."""
+"""A gateway to harm, and a note of what each fault has cost."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.conftest import MEASURED
 from tools.lab.topology import Topology
-
-_MEASURED = "measured"
 
 Measured = Callable[[str], None]
 
@@ -23,17 +22,4 @@ def topology() -> Iterator[Topology]:
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Measured:
     """Note what was measured, for the table; a test asserts what holds on any machine."""
-    return lambda text: record_property(_MEASURED, text)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = [
-        f"{report.head_line}: {value}"
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == _MEASURED
-    ]
-    if lines:
-        terminalreporter.section("measured")
-        for line in lines:
-            terminalreporter.line(line)
+    return lambda text: record_property(MEASURED, text)

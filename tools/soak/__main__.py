@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -20,12 +21,13 @@ from tools.soak.sample import Sample, take
 from tools.soak.traffic import Conversations, start_datagrams
 from tools.soak.verdict import complaints
 
-# Flows are forgotten when the table is full: until it is, memory grows by design.
-WARM_UP_FLOWS = 200_000
+# Flows are forgotten when the table is full: until it is, memory grows by design. Each of these
+# packets is of a new one.
+WARM_UP_PACKETS = 150_000
 _WARM_UP_TIMEOUT_S = 300.0
 _SAMPLE_S = 1.0
 _RELOAD_S = 5.0
-_INNOCENT_A_SECOND = 15_000
+_INNOCENT_A_SECOND = 8_000
 _TORRENT_A_SECOND = 300
 # So that what takes hours on a gateway happens all the time.
 _OPTIONS = (
@@ -41,11 +43,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="after the warm-up (default: 5)")
     parser.add_argument("--json", action="store_true", help="print everything in JSON")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it has much to clean up
     try:
         found = soak(options.minutes * 60)
     except BtblockerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
     if options.json:
         print(json.dumps(found, indent=2))
     else:
@@ -66,7 +71,7 @@ def soak(duration_s: float) -> dict[str, Any]:
             )
             with Conversations(line, other) as talk:
                 wait_until(
-                    lambda: blocker.status()["flows"] >= WARM_UP_FLOWS,
+                    lambda: blocker.status()["queue"]["packets"] >= WARM_UP_PACKETS,
                     _WARM_UP_TIMEOUT_S,
                     "the table of flows is full",
                 )
