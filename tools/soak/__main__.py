@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from engine.errors import BtblockerError
 from tools.lab.blocker import Blocker, run_blocker
-from tools.lab.program import wait_until
+from tools.lab.program import LabError, wait_until
 from tools.lab.topology import Topology
 from tools.soak.sample import Sample, take
 from tools.soak.traffic import Conversations, start_datagrams
@@ -103,7 +104,8 @@ def _watch(blocker: Blocker, duration_s: float) -> list[Sample]:
         if at_s >= next_reload_s:
             next_reload_s = at_s + _RELOAD_S
             blocker.reload()
-        with contextlib.suppress(ValueError):
+        # A machine that is busy may not start a command in time.
+        with contextlib.suppress(LabError, subprocess.TimeoutExpired):
             status = blocker.status()
             samples.append(take(pid, round(at_s, 1), status["flows"], status["bans"]["active"]))
         time.sleep(_SAMPLE_S)
