@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from engine.config import load_settings
 from engine.selftest import self_test
 from engine.signatures import load
 from tools.reference import DOCUMENTS, rendered
@@ -100,3 +102,12 @@ def test_messages_to_look_up_are_those_that_are_said() -> None:
         (part.strip(), message) for message in messages for part in re.split(r"\.\.\.|\d+", message)
     ]
     assert [message for part, message in parts if part not in said] == []
+
+
+def test_example_configurations_are_right(tmp_path: Path) -> None:
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    blocks = re.findall(r"^ *```toml\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "btblocker.toml").write_text(textwrap.dedent(block))
+        load_settings(tmp_path / "btblocker.toml", {}, {})

@@ -108,7 +108,8 @@ def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             connection.connect(_address(queue_num))
             connection.settimeout(timeout_s)
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # who is refused is not heard
+                connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 answer: dict[str, Any] = json.loads(stream.readline())
     except ConnectionRefusedError as error:

@@ -35,7 +35,9 @@ _OPTIONS = (
     *("--ban-duration", "2", "--ban-growth", "1", "--ban-memory", "5", "--cleanup-interval", "1"),
     *("--metrics-listen", "127.0.0.1:9810", "--log-limit", "10", "--log-limit-total", "3000"),
 )
-ROWS = 20
+_ROWS = 20
+# What asking for the status raises where the machine does not start a command in time.
+_TOO_BUSY = (LabError, subprocess.TimeoutExpired)
 
 
 def main() -> int:
@@ -72,7 +74,7 @@ def soak(duration_s: float) -> dict[str, Any]:
             )
             with Conversations(line, other) as talk:
                 wait_until(
-                    lambda: blocker.status()["queue"]["packets"] >= WARM_UP_PACKETS,
+                    lambda: _packets(blocker) >= WARM_UP_PACKETS,
                     _WARM_UP_TIMEOUT_S,
                     "the table of flows is full",
                 )
@@ -95,6 +97,13 @@ def soak(duration_s: float) -> dict[str, Any]:
     }
 
 
+def _packets(blocker: Blocker) -> int:
+    """Packets judged; 0 where that cannot be had now."""
+    with contextlib.suppress(*_TOO_BUSY):
+        return int(blocker.status()["queue"]["packets"])
+    return 0
+
+
 def _watch(blocker: Blocker, duration_s: float) -> list[Sample]:
     pid = blocker.program.process.pid
     samples: list[Sample] = []
@@ -104,8 +113,7 @@ def _watch(blocker: Blocker, duration_s: float) -> list[Sample]:
         if at_s >= next_reload_s:
             next_reload_s = at_s + _RELOAD_S
             blocker.reload()
-        # A machine that is busy may not start a command in time.
-        with contextlib.suppress(LabError, subprocess.TimeoutExpired):
+        with contextlib.suppress(*_TOO_BUSY):
             status = blocker.status()
             samples.append(take(pid, round(at_s, 1), status["flows"], status["bans"]["active"]))
         time.sleep(_SAMPLE_S)
@@ -138,7 +146,7 @@ def _done(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
 def _show(found: dict[str, Any]) -> None:
     table = Table("after", "memory", "open files", "threads", "flows", "bans")
     samples = found["samples"]
-    for sample in samples[:: max(1, len(samples) // ROWS)]:
+    for sample in samples[:: max(1, len(samples) // _ROWS)]:
         table.add_row(
             f"{sample['at_s']:.0f} s",
             f"{sample['pss_kb'] / 1024:.1f} MiB",
