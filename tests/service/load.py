@@ -21,6 +21,8 @@ _DATAGRAMS_A_ROUND = 20
 _ROUNDS_A_PROBE = 4
 _BYTES_A_ROUND = 16 * 1024
 _WAIT_S = 10.0
+# Packets may wait in a queue for long; the connection must outlive that.
+_STREAM_S = 60.0
 
 
 class Load:
@@ -102,10 +104,10 @@ class Load:
             listener.bind((self._line.server_address(4), 0))
             listener.listen()
             sender = self._opened.enter_context(call_in(self._line.client.name, socket.socket))
-            sender.settimeout(_WAIT_S)
+            sender.settimeout(_STREAM_S)
             sender.connect(listener.getsockname())
             receiver = self._opened.enter_context(listener.accept()[0])
-        receiver.settimeout(_WAIT_S)
+        receiver.settimeout(_STREAM_S)
         return sender, receiver
 
     def _send(self) -> None:
