@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 # Root is needed for what touches the kernel, and only for that.
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=INTERFACE,QUEUE_NUM,MONITOR_ONLY,XDP_MODE,BAN_DURATION,LOG_LEVEL,EVENT_LOG,DETECTION_LOG,METRICS_LISTEN,CLEANUP_INTERVAL,DETECTION_PROFILE,XDP_SIGNATURES)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=INTERFACE,QUEUE_NUM,MONITOR_ONLY,XDP_MODE,BAN_DURATION,LOG_LEVEL,EVENT_LOG,DETECTION_LOG,METRICS_LISTEN,CLEANUP_INTERVAL,DETECTION_PROFILE,KEEP_XDP,XDP_SIGNATURES)
 
 .PHONY: help setup run test demo bench lint format clean
 

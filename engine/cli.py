@@ -20,6 +20,8 @@ from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
 from engine.console.bans import add_ban_commands
+from engine.console.doctor import add_doctor_command
+from engine.console.rules import add_kernel_commands
 from engine.console.status import status_page
 from engine.console.top import show_top, stream_top
 from engine.errors import BtblockerError
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_control(commands)
+    add_kernel_commands(commands)
+    add_doctor_command(commands)
     return parser
 
 
@@ -94,6 +98,7 @@ def _add_run(commands: Any) -> None:
     add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
+    add("--keep-xdp", "keep_xdp", action=argparse.BooleanOptionalAction)
     add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")

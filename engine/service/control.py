@@ -15,7 +15,7 @@ import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from engine.errors import BtblockerError, UnavailableError
@@ -92,6 +92,19 @@ class ControlServer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@contextlib.contextmanager
+def while_none_runs(queue_num: int) -> Iterator[None]:
+    """Keep blockers from this queue. Raises UnavailableError if one runs already."""
+    with socket.socket(socket.AF_UNIX) as place:
+        try:
+            place.bind(_address(queue_num))
+        except OSError as error:
+            raise UnavailableError(
+                f"a btblocker runs on queue {queue_num} here: stop it first"
+            ) from error
+        yield
 
 
 def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -210,3 +211,21 @@ def test_super_packets_reach_the_queue_whole(topology: Topology) -> None:
         assert len(tcp_exchange(topology, bytes(sent))) == sent
         segments = sent / 1448
         assert blocker.status()["queue"]["packets"] < segments / 2
+
+
+def test_a_worker_that_cannot_be_replaced_is_told_once(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker:
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGKILL)
+        listen = "import netfilterqueue as n; q = n.NetfilterQueue(); q.bind(0, print); q.run()"
+        thief = topology.spawn(topology.router, [sys.executable, "-c", listen], name="thief")
+
+        def told() -> list[str]:
+            return [e["message"] for e in blocker.events() if e["event"] == "trouble"]
+
+        wait_until(lambda: len(told()) == 2, 30, "told")
+        assert "killed, by somebody or for want of memory" in told()[0]
+        assert "does not start (Failed to open NFQUEUE 0: another program" in told()[1]
+        thief.stop()
+        wait_until(lambda: replaced(blocker, worker["pid"]), 20, "replaced")
+        assert len(told()) == 2
