@@ -7,11 +7,15 @@ import pytest
 from tests.reliability.conftest import Measured
 from tests.service.load import Load
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams
-from tools.lab.blocker import run_blocker
+from tools.lab.blocker import Blocker, run_blocker
 from tools.lab.program import wait_until
 from tools.lab.topology import HOST_INTERFACE, Line, Topology
 
 pytestmark = pytest.mark.lab
+
+
+def _watched(blocker: Blocker) -> set[str]:
+    return {each["name"] for each in blocker.status()["xdp"]["interfaces"]}
 
 
 def _add_again(line: Line) -> None:
@@ -42,10 +46,12 @@ def test_an_interface_goes_and_comes_back(topology: Topology, measured: Measured
         assert datagrams.pass_through()
         topology.router.run(["ip", "link", "delete", shaken.lan_interface])
         assert load.blocks(), "on the others all goes on"
+        wait_until(lambda: shaken.lan_interface not in _watched(blocker), 20, "it is gone")
         _add_again(shaken)
         with Datagrams(shaken) as again:
             wait_until(lambda: again.pass_through(INNOCENT), 10, "the link is back")
             assert not again.pass_through(DHT_PING), "inspected like before"
+        wait_until(lambda: shaken.lan_interface in _watched(blocker), 20, "XDP is on it again")
         assert load.blocks()
         queue = blocker.status()["queue"]
         assert (queue["queue_dropped"], queue["user_dropped"], queue["errors"]) == (0, 0, 0)
