@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: this machine cannot do it, or a check failed. 2: what was given is wrong.
     """
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser; manual page and tab completion are made of it."""
     parser = argparse.ArgumentParser(
         prog="btblocker", description="Stops BitTorrent inline, with NFQUEUE and XDP."
     )
@@ -155,7 +156,7 @@ def _add_check(commands: Any) -> None:
 
 def _add_control(commands: Any) -> None:
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Any:
-        parser = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name != "metrics":  # they have a form of their own
             parser.add_argument("--json", action="store_true", help="answer in JSON")
         parser.add_argument(
@@ -297,7 +298,7 @@ def _ask_status(options: argparse.Namespace) -> Status:
 def _reload(options: argparse.Namespace) -> int:
     answer = ask(options.queue_num, {"command": "reload"})
     text = f"reloading {answer['reloading']}; the log and `status` tell how it went"
-    print(json.dumps(answer) if options.json else text)
+    print(json.dumps(answer, indent=2) if options.json else text)
     return 0
 
 

@@ -135,6 +135,13 @@ class Starts(StreamStart):
         """At most MAX_ELSEWHERE and MAX_VERSIONS."""
         return () if self._others is None else self._others.starts
 
+    @property
+    def held_b(self) -> int:
+        """How many bytes are held beside the prefix."""
+        if self._others is None:
+            return self.waiting_b
+        return self.waiting_b + sum(len(s.prefix) + s.waiting_b for s in self._others.starts)
+
     def tells(self, sequence: int, data: bytes, at: int) -> bool:
         """Whether a segment, whose payload stands in `data` from `at` on, may say anything new."""
         if not self.settled or (sequence - self.first) & SEQUENCE_MASK < self._length:

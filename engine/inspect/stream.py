@@ -59,6 +59,11 @@ class StreamStart:
         )
 
     @property
+    def waiting_b(self) -> int:
+        """How much memory what waits for a gap takes, with its mask."""
+        return self._waits.bit_length() // 4
+
+    @property
     def begun(self) -> bool:
         """Whether anything has come."""
         return self.complete or bool(self.prefix or self._waits)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from engine.service.control import ask
+from engine.service.worker import MAX_UNTOLD
 from engine.service.workers import MAX_SILENCE_S
 from engine.sources.nfqueue import QUEUE_LENGTH
 from tests.service.traffic import DHT_PING, Datagrams, tcp_exchange
@@ -94,6 +95,24 @@ def test_bans_that_a_stopped_worker_could_not_be_told_reach_it_later(topology: T
             os.kill(worker["pid"], signal.SIGCONT)
         wait_until(lambda: not datagrams.pass_through(), 20, "the last ban holds")
         assert [w["pid"] for w in workers(blocker)] == [worker["pid"]]
+
+
+def test_what_a_worker_cannot_tell_takes_bounded_memory(topology: Topology) -> None:
+    """As many detections as one packet after the other can cause, and a daemon that is away."""
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        process = blocker.program.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for port in range(1, 2 * MAX_UNTOLD):
+                datagrams.client.sendto(DHT_PING, (datagrams.server_address, port))
+                if port % 200 == 0:
+                    time.sleep(0.02)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        wait_until(lambda: blocker.status()["queue"]["unreported"] > 0, 20, "too much was counted")
+        status = blocker.status()
+        told = status["detections"]["total"]
+        assert MAX_UNTOLD <= told <= 2 * MAX_UNTOLD - status["queue"]["unreported"]
 
 
 def test_a_full_queue_lets_packets_pass(topology: Topology) -> None:
