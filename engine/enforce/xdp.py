@@ -16,6 +16,7 @@ from engine.enforce.bpf import BanEntry, BlockerProgram, RejectedError
 from engine.enforce.pins import Hook, Pins
 from engine.enforce.program import XdpProgram, build_program
 from engine.errors import UnavailableError
+from engine.inspect.judgement import Detection
 from engine.inspect.packet import Packet
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,21 @@ class DriverMatch:
     signature: DriverSignature
     packet: Packet
     expires_ns: int
+
+    def detection(self) -> Detection:
+        """As the queue would have told it; of the flow nothing is known."""
+        return Detection(
+            self.signature.id,
+            self.signature.rev,
+            self.signature.then.action,
+            self.packet.transport,
+            self.packet.source,
+            self.packet.destination,
+            flow_packet=0,
+            payload_packet=0,
+            ban=self.signature.then.ban,
+            in_driver=True,
+        )
 
 
 class XdpFilter:

@@ -3,41 +3,36 @@
 Packets go through processes of their own, the workers. Here one thread hears what they detect,
 bans, tells, and answers signals and requests, so that nothing needs a lock. What takes long is
 done elsewhere (signatures are compiled by another process, a client's socket has its own thread)
-and handed over by `_post`.
+and handed over to the loop.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import selectors
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from selectors import EVENT_READ
+from typing import Any
 
 from engine.config import BAN_SETTINGS, Settings
-from engine.enforce.attachment import XdpMode
 from engine.enforce.enforcement import Enforcement
 from engine.enforce.machine import read_machine
-from engine.enforce.pins import Pins, why_not_kept
-from engine.enforce.program import XdpProgram
 from engine.enforce.redirect import redirect_for
-from engine.enforce.xdp import XdpFilter
 from engine.errors import InputError, UnavailableError
 from engine.inspect.judgement import Detection, tagged_hosts
 from engine.service.ban_requests import BanRequests
 from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer, Deferred
+from engine.service.driver import DriverTier, driver_tier
 from engine.service.events import Events
 from engine.service.exporter import Exporter
-from engine.service.interfaces import WatchedInterfaces, chosen_interfaces
+from engine.service.interfaces import chosen_interfaces
+from engine.service.loop import Loop
 from engine.service.losses import Losses
 from engine.service.messages import Start
 from engine.service.notify import ServiceManager
@@ -56,8 +51,6 @@ _WATCH_S = 5.0
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 
 class Daemon:
     """One blocker: queues and their workers, bans, and what enforces them."""
@@ -74,22 +67,16 @@ class Daemon:
         self._built = _build(settings)
         self._events = Events(settings)
         self._losses = Losses(self._events, fail_open=settings.fail_open)
-        self._stopping = False
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._wake_read, self._wake_write = socket.socketpair()
-        for end in (self._wake_read, self._wake_write):
-            end.setblocking(False)
-        self._xdp: XdpFilter | None = None
-        self._interfaces: WatchedInterfaces | None = None
+        self._loop = Loop()
+        self._driver: DriverTier | None = None
         self._exporter: Exporter | None = None
-        self._selector = selectors.DefaultSelector()
         self._workers = self._make_workers()
         self._offloaded = (
             OffloadedPath(self._workers, settings.mark_bits) if settings.mark_bits else None
         )
         path = self._workers if self._offloaded is None else self._offloaded
         self._enforcement = Enforcement(settings, read_machine(), path)
-        self._reloader = Reloader(self._selector)
+        self._reloader = Reloader(self._loop.selector)
         self._reloads = 0
         self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any] | Deferred]] = {
             "status": lambda _: self._status(),
@@ -102,8 +89,10 @@ class Daemon:
         settings = self._settings
         with contextlib.ExitStack() as held:
             held.callback(self._events.close)
-            held.callback(self._selector.close)
-            held.enter_context(self._signals())
+            held.callback(self._loop.close)
+            stop, reload = self._loop.stop, self._reload_on_signal
+            calls = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+            held.enter_context(self._loop.signals(calls))
             held.callback(self._reloader.close)
             self._enforcement.begin()
             self._events.watch_state(self._enforcement.state.problem)
@@ -113,16 +102,19 @@ class Daemon:
             if self._offloaded is not None:
                 held.enter_context(self._offloaded)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
-            self._begin_xdp(held)
+            self._driver = held.enter_context(
+                driver_tier(settings, self._built, self._enforcement, self._events)
+            )
             self._install_rules(held)
             if settings.metrics_listen is not None:
                 exporter = Exporter(settings.metrics_listen, self._status_in_turn)
                 self._exporter = held.enter_context(exporter)
             _log.info("%s: %s", READY, self._describe())
-            attachments = () if self._xdp is None else self._xdp.attachments
+            attachments = () if self._driver is None else self._driver.xdp.attachments
             self._events.started(settings.queue_num, self._built.signatures, attachments)
             self._manager.ready(self._describe())
-            self._loop()
+            self._repeat()
+            self._loop.run()
             _log.info("stopping")
             self._manager.stopping()
             counters, _ = self._workers.counters()
@@ -141,56 +133,20 @@ class Daemon:
 
     def _take_matches(self) -> None:
         """Hear what signatures in the driver have dropped and banned by themselves."""
-        if self._xdp is None:
+        if self._driver is None:
             return
-        for match in self._xdp.matches():
+        for match in self._driver.xdp.matches():
             then, packet = match.signature.then, match.packet
             if then.tag is not None:
                 expires_s = time.monotonic() + then.tag.lasts_s
                 for host in tagged_hosts(then.tag, packet):
                     self._workers.tag(host, then.tag.name, expires_s)
-            detection = Detection(
-                match.signature.id,
-                match.signature.rev,
-                then.action,
-                packet.transport,
-                packet.source,
-                packet.destination,
-                flow_packet=0,
-                payload_packet=0,
-                ban=then.ban,
-                in_driver=True,
-            )
-            self._detected((detection,), b"")
+            self._detected((match.detection(),), b"")
             if packet.source.address not in self._enforcement.bans:
                 # Allowed, or a gateway, since the moment before.
-                self._xdp.unban(packet.source.address)
+                self._driver.xdp.unban(packet.source.address)
 
     # --- start and stop
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        def stop(*_: object) -> None:
-            self._stopping = True
-
-        def reload(*_: object) -> None:
-            self._calls.put(self._reload_on_signal)
-
-        previous = {
-            number: signal.signal(number, handler)
-            for number, handler in (
-                (signal.SIGTERM, stop),
-                (signal.SIGINT, stop),
-                (signal.SIGHUP, reload),
-            )
-        }
-        old_wakeup = signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(old_wakeup)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _make_workers(self) -> Workers:
         settings = self._settings
@@ -207,45 +163,12 @@ class Daemon:
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(
             starts,
-            self._selector,
+            self._loop.selector,
             self._detected,
             self._dropped,
             lambda: self._enforcement.bans.until_ns(),
             lambda message: self._events.trouble("worker", message),
         )
-
-    def _begin_xdp(self, held: contextlib.ExitStack) -> None:
-        pins = Pins(self._settings.queue_num)
-        self._xdp = self._load_xdp(held, pins)
-        if self._xdp is None:
-            # Nobody would end its bans, or hear of it.
-            pins.drop_others()
-            return
-        # First the bans, so that no packet of theirs passes where a kept program is replaced.
-        held.enter_context(self._enforcement.also_in(self._xdp))
-        names = chosen_interfaces(self._settings.interface)
-        self._interfaces = WatchedInterfaces(self._xdp, names, self._events)
-        self._interfaces.begin()
-
-    def _load_xdp(self, held: contextlib.ExitStack, pins: Pins) -> XdpFilter | None:
-        settings = self._settings
-        if settings.xdp_mode == "off" or settings.monitor_only:
-            return None
-        keep = settings.keep_xdp
-        if keep and (reason := why_not_kept()):
-            self._events.trouble("xdp", f"{reason}; XDP ends with this process")
-            keep = False
-        if keep and settings.state_directory is None:
-            _log.warning("without --state-directory the next start knows no bans, and lifts these")
-        try:
-            program = _program(self._built)
-            return held.enter_context(
-                XdpFilter(XdpMode(settings.xdp_mode), program, pins=pins, keep=keep)
-            )
-        except UnavailableError as error:
-            self._events.trouble("xdp", f"Failed to initialize XDP filter: {error}")
-            _log.warning("going on with NFQUEUE alone: every packet is dropped there")
-            return None
 
     def _install_rules(self, held: contextlib.ExitStack) -> None:
         settings = self._settings
@@ -263,56 +186,30 @@ class Daemon:
             f"queue {queues[0]}" if len(queues) == 1 else f"queues {queues[0]} to {queues[-1]}",
             f"{self._built.signatures} signatures",
         ]
-        if self._xdp is not None:
-            parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
-            if self._interfaces is not None and self._interfaces.missing:
-                parts.append(f"waiting for {', '.join(self._interfaces.missing)}")
-            if self._settings.xdp_signatures:
-                parts.append(f"{len(self._xdp.signatures)} signatures in the driver, too")
+        if self._driver is not None:
+            parts += self._driver.describe()
         file = self._enforcement.state.file
         parts.append("bans are not kept" if file is None else f"bans are kept in {file}")
         if self._settings.monitor_only:
             parts.append("monitor only: nothing is dropped")
         return ", ".join(parts)
 
-    # --- the loop
+    # --- what is done now and then
 
-    def _loop(self) -> None:
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
-        if self._xdp is not None:
-            self._selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
-        next_cleanup = time.monotonic() + self._settings.cleanup_interval
+    def _repeat(self) -> None:
+        loop = self._loop
+        if self._driver is not None:
+            loop.selector.register(self._driver.xdp, EVENT_READ, self._take_matches)
         check_s = min(_CHECK_S, self._manager.alive_interval_s or _CHECK_S)
-        next_check = time.monotonic() + check_s
-        next_watch = time.monotonic() + _WATCH_S
-        while not self._stopping:
-            for key, _ in self._selector.select(max(0.0, next_check - time.monotonic())):
-                key.data()
-            now_s = time.monotonic()
-            if now_s >= next_check:
-                next_check = now_s + check_s
-                self._workers.check()
-                if self._interfaces is not None:
-                    self._interfaces.look()
-                self._manager.alive()
-            if now_s >= next_watch:
-                next_watch = now_s + _WATCH_S
-                self._watch()
-            if now_s >= next_cleanup:
-                next_cleanup = now_s + self._settings.cleanup_interval
-                self._clean_up()
+        loop.every(lambda: check_s, self._check)
+        loop.every(lambda: _WATCH_S, self._watch)
+        loop.every(lambda: self._settings.cleanup_interval, self._clean_up)
 
-    def _post(self, call: Callable[[], None]) -> None:
-        """Have the main thread make a call, between two packets. For other threads."""
-        self._calls.put(call)
-        with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
-            self._wake_write.send(b"\0")
-
-    def _woken(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_read.recv(4096)
-        while not self._calls.empty():
-            self._calls.get()()
+    def _check(self) -> None:
+        self._workers.check()
+        if self._driver is not None:
+            self._driver.interfaces.look()
+        self._manager.alive()
 
     def _watch(self) -> None:
         kernel = [kernel_counters(number) for number in self._settings.queues]
@@ -325,12 +222,12 @@ class Daemon:
     def _clean_up(self) -> None:
         def read() -> None:
             machine = read_machine()
-            self._post(lambda: self._events.exempted(self._enforcement.take_machine(machine)))
-            watched = self._interfaces
-            if watched is not None and not self._settings.interface:
+            self._loop.post(lambda: self._events.exempted(self._enforcement.take_machine(machine)))
+            driver = self._driver
+            if driver is not None and not self._settings.interface:
                 with contextlib.suppress(UnavailableError):
                     names = chosen_interfaces(())
-                    self._post(lambda: watched.add(names))
+                    self._loop.post(lambda: driver.interfaces.add(names))
 
         # It runs programs, which nobody should wait for.
         threading.Thread(target=read, name="machine", daemon=True).start()
@@ -375,9 +272,9 @@ class Daemon:
             ended()
 
         def install(built: Built) -> None:
-            if self._xdp is not None and (program := _program(built)) is not None:
+            if self._driver is not None:
                 self._take_matches()
-                self._xdp.replace(program)
+                self._driver.replace(built)
             self._built = built
             self._workers.install(built, in_force)
             # What packets, interfaces and rules hang on stays until a restart.
@@ -387,7 +284,7 @@ class Daemon:
             self._events.exempted(self._enforcement.configure(self._settings))
 
         _log.info("reloading signatures from %s", settings.signatures)
-        for_driver = self._xdp is not None and self._settings.xdp_signatures
+        for_driver = self._driver is not None and self._settings.xdp_signatures
         self._reloader.start(
             settings.signatures, settings.detection_profile, for_driver, install, refuse
         )
@@ -403,25 +300,12 @@ class Daemon:
         handler = self._handlers.get(str(request.get("command")))
         if handler is None:
             raise InputError(f"unknown command; known: {', '.join(self._handlers)}")
-        answer = self._in_turn(lambda: handler(request))
+        answer = self._loop.ask(lambda: handler(request), TIMEOUT_S)
         return answer() if callable(answer) else answer
 
     def _status_in_turn(self) -> Status:
         """The status; called on the exporter's thread."""
-        return self._in_turn(self._status)
-
-    def _in_turn(self, answer: Callable[[], T]) -> T:
-        """Run something on the main thread; called on another one."""
-        answered: Future[T] = Future()
-
-        def call() -> None:
-            try:
-                answered.set_result(answer())
-            except Exception as error:
-                answered.set_exception(error)
-
-        self._post(call)
-        return answered.result(timeout=TIMEOUT_S)
+        return self._loop.ask(self._status, TIMEOUT_S)
 
     def _status(self) -> Status:
         return status_of(
@@ -429,24 +313,9 @@ class Daemon:
             self._workers,
             self._built,
             self._enforcement,
-            self._xdp,
-            self._interfaces,
+            self._driver,
             self._events,
         )
-
-
-def _program(built: Built) -> XdpProgram | None:
-    """The XDP program for the driver's signatures, if it was asked for.
-
-    Raises UnavailableError where this machine cannot build it.
-    """
-    if built.driver is None:
-        return None
-    if built.driver.program is None:
-        raise UnavailableError(built.driver.failure)
-    for warning in built.driver.warnings:
-        _log.warning("%s", warning)
-    return built.driver.program
 
 
 def _build(settings: Settings) -> Built:

@@ -8,10 +8,9 @@ import time
 
 from engine.config import Settings
 from engine.enforce.enforcement import Enforcement
-from engine.enforce.xdp import XdpFilter
 from engine.service.builder import Built
+from engine.service.driver import DriverTier
 from engine.service.events import Events
-from engine.service.interfaces import WatchedInterfaces
 from engine.service.messages import Counters
 from engine.service.status import (
     ProcessUsage,
@@ -31,8 +30,7 @@ def status_of(
     workers: Workers,
     built: Built,
     enforcement: Enforcement,
-    xdp: XdpFilter | None,
-    interfaces: WatchedInterfaces | None,
+    driver: DriverTier | None,
     events: Events,
 ) -> Status:
     """Ask the workers and the kernel, and put everything together."""
@@ -70,7 +68,7 @@ def status_of(
             "file": None if state.file is None else str(state.file),
             "problem": state.problem or None,
         },
-        xdp=None if xdp is None else _xdp(xdp, interfaces),
+        xdp=None if driver is None else _xdp(driver),
         events={
             "suppressed": events.suppressed,
             "lost": events.lost,
@@ -123,11 +121,12 @@ def _signatures(settings: Settings, built: Built, events: Events) -> SignatureSt
     }
 
 
-def _xdp(xdp: XdpFilter, interfaces: WatchedInterfaces | None) -> XdpStatus:
+def _xdp(driver: DriverTier) -> XdpStatus:
+    xdp = driver.xdp
     counters = xdp.counters()
     return {
         "interfaces": [{"name": a.interface, "mode": a.mode} for a in xdp.attachments],
-        "waits_for": [] if interfaces is None else interfaces.missing,
+        "waits_for": driver.interfaces.missing,
         "passed": counters.passed,
         "dropped_source": counters.dropped_source,
         "dropped_destination": counters.dropped_destination,
