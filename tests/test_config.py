@@ -50,6 +50,7 @@ def test_every_variable_is_a_setting() -> None:
         ("monitor_only", "true", True),
         ("monitor_only", "0", False),
         ("queue_num", "65535", 65535),
+        ("max_flows", "1000000", 1000000),
         ("detection_profile", "strict", "strict"),
         ("detection_log", "/var/log/x", Path("/var/log/x")),
         ("state_directory", "/var/lib/x", Path("/var/lib/x")),

@@ -188,6 +188,7 @@ class Daemon:
             settings.fail_open,
             settings.log_level,
             sends_packets=settings.detection_log is not None,
+            max_flows=settings.max_flows,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(

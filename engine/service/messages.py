@@ -15,7 +15,7 @@ class Start:
     """The first message: which queue to take packets from, and whether to drop any.
 
     `of_several`: other workers want to know of tags. `sends_packets`: what is detected is sent
-    along.
+    along. `max_flows`: how many are remembered, of TCP and of UDP.
     """
 
     queue_num: int
@@ -24,6 +24,7 @@ class Start:
     fail_open: bool
     log_level: str
     sends_packets: bool
+    max_flows: int
 
 
 @dataclass(frozen=True, slots=True)

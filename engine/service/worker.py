@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, channel: Channel, start: Start, ruleset: RuleSet) -> None:
         """Bind the queue. Raises UnavailableError."""
         self._channel = channel
-        self._inspector = Inspector(ruleset)
+        self._inspector = Inspector(ruleset, max_flows=start.max_flows)
         if start.of_several:
             self._inspector.tags.tell = self._tell_tag
         self._enforces = not start.monitor_only
