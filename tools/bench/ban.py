@@ -101,9 +101,7 @@ def measure(options: Options, progress: Progress) -> Bans:
     return Bans(delays, options.bans, TARGET_US)
 
 
-def _delay_us(
-    sender: socket.socket, topology: Topology, map_fd: int, source: bytes
-) -> float:
+def _delay_us(sender: socket.socket, topology: Topology, map_fd: int, source: bytes) -> float:
     look_up = libbpf().bpf_map_lookup_elem
     ban = ct.create_string_buffer(_BAN_B)
     datagram = _datagram(source, IPv4Address(topology.server_address(4)).packed)
@@ -137,7 +135,7 @@ def _sender(topology: Topology) -> Iterator[socket.socket]:
 
 @contextmanager
 def _pinned() -> Iterator[None]:
-    """This process away from the blocker's core."""
+    """Keep this process away from the blocker's core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {SENDER_CORE})
     try:

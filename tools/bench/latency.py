@@ -48,9 +48,7 @@ class Latency:
                 "" if trip is bare else f"{us - base_us:+.0f} µs"
                 for us, base_us in zip(found, base, strict=True)
             ]
-            shown.add_row(
-                trip.consumer, *(f"{us:.0f} µs" for us in found), *added, str(trip.lost)
-            )
+            shown.add_row(trip.consumer, *(f"{us:.0f} µs" for us in found), *added, str(trip.lost))
         yield shown
 
 

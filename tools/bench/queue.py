@@ -72,14 +72,14 @@ class Throughput:
 
 
 def measure(options: Options, progress: Progress) -> Throughput:
-    """btblocker beside the C loop. Raises UnavailableError, LabError."""
+    """Of the C loop and btblocker. Raises UnavailableError, LabError."""
     with Topology((4,), offloads=False) as topology:
         consumers = {"C accept loop": accept_loop, "btblocker": btblocker()}
         return _take_turns(topology, consumers, options, progress)
 
 
 def measure_many_signatures(options: Options, progress: Progress) -> Throughput:
-    """btblocker with generated signatures beside the shipped ones."""
+    """Of btblocker with the shipped signatures and with generated ones."""
     with Topology((4,), offloads=False) as topology:
         many = topology.folder / "signatures"
         many.mkdir()

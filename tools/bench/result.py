@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from rich.table import Table
@@ -27,9 +27,10 @@ def table(title: str, first: str, *others: str) -> Table:
     return made
 
 
-def ratio(figures: Sequence[float], limits: Iterable[float]) -> float:
+def ratio(figures: Iterable[float], limits: Iterable[float]) -> float:
     """The median of what each figure is of the limit that was measured beside it.
 
     Run by run, because neighbours in time share the machine's mood.
     """
-    return statistics.median(map(operator.truediv, figures, limits))
+    ratios: Iterator[float] = map(operator.truediv, figures, limits)
+    return statistics.median(ratios)

@@ -142,7 +142,7 @@ def _clean_packets(transport: str, payload_b: int, many: RuleSet) -> list[bytes]
     """
     chance = random.Random(payload_b)
     bank = many.udp if transport == "udp" else many.tcp_stream
-    packets = []
+    packets: list[bytes] = []
     while len(packets) < _PACKETS:
         payload = chance.randbytes(payload_b)
         if not bank.database.scan(payload):
