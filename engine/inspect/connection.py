@@ -32,15 +32,16 @@ def _answered(table: FlowTable, packet: Packet, side: Side) -> Side:
     peer = table.side(peer_key)
     begins = packet.acknowledgement
     if flow.payload_packets or flow.dropped:
-        if peer.starts is not None and peer.starts.expects(begins):
+        starts = peer.awake()
+        if starts is not None and starts.expects(begins):
             # Both have agreed on it: the ports are used again, for another connection.
             peer = table.start(peer_key)
             peer.starts = Starts(begins)
             side = table.side(packet.key)
-    elif peer.starts is None:
+    elif (starts := peer.awake()) is None:
         peer.starts = Starts(begins)
     else:
-        peer.starts.begins(begins)
+        starts.begins(begins)
     if side.flow.opener is None:
         side.flow.opener = peer_key
     _name_start(side, packet.sequence + 1)
@@ -48,7 +49,8 @@ def _answered(table: FlowTable, packet: Packet, side: Side) -> Side:
 
 
 def _name_start(side: Side, first: int) -> None:
-    if side.starts is None:
+    starts = side.awake()
+    if starts is None:
         side.starts = Starts(first)
     else:
-        side.starts.may_begin(first)
+        starts.may_begin(first)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.packet import reverse
-from engine.inspect.starts import Starts
+from engine.inspect.starts import Settled, Starts
 
 DEFAULT_MAX_FLOWS = 131072
+
+# One for all flows: an empty set takes more memory than the rest of a flow.
+_NOTHING: frozenset[str] = frozenset()
 
 
 class Flow:
@@ -37,7 +40,7 @@ class Flow:
         self.packets = 0
         self.payload_packets = 0
         self.opener = opener
-        self.reported: frozenset[str] = frozenset()
+        self.reported = _NOTHING
         self.turns: FollowedTurns | None = NOT_BEGUN
         self.two_way = False
         self.proxied: bytes | None = None
@@ -50,7 +53,13 @@ class Side:
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
-        self.starts: Starts | None = None
+        self.starts: Starts | Settled | None = None
+
+    def awake(self) -> Starts | None:
+        """Its starts, to be changed."""
+        if isinstance(self.starts, Settled):
+            self.starts = self.starts.woken()
+        return self.starts
 
 
 class FlowTable:

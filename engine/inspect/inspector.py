@@ -13,7 +13,7 @@ from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.judgement import ACCEPTED, DROPPED, Judge, Judgement, Verdict, both
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode
 from engine.inspect.preface import MAY_BE_PREFACES, preface_of_proxy, preface_to_proxy
-from engine.inspect.starts import MIDDLE_SEGMENTS, Starts
+from engine.inspect.starts import MIDDLE_SEGMENTS, Settled, Starts
 from engine.inspect.stream import StreamStart
 
 # Of an IPv4 header without options and the transport header behind it: version and length,
@@ -175,6 +175,8 @@ class Inspector:
         judgement = ACCEPTED
         new = starts.tells(sequence, payload, 0)
         if new:
+            if isinstance(starts, Settled):
+                starts = side.starts = starts.woken()
             judgement = self._start(starts, packet, sequence, flow, now_s)
         if not ruleset.tcp_by_stream:
             if ruleset.tcp_packet.rules and judgement.verdict is Verdict.ACCEPT:
@@ -184,10 +186,13 @@ class Inspector:
                 ruleset.tcp_flow.rules
                 and flow.turns is not None
                 and judgement.verdict is Verdict.ACCEPT
+                and not isinstance(starts, Settled)
             ):
                 judgement = self._follow_segment(starts, judgement, packet, sequence, flow, now_s)
-        if new and (starts.complete or starts.watched):
+        if not isinstance(starts, Settled) and new and (starts.complete or starts.watched):
             starts.settle()
+            if starts.settled and flow.turns is None:
+                side.starts = starts.at_rest()
         return judgement
 
     def _start(

@@ -79,21 +79,53 @@ class _Others:
         self._versions = tuple(s for s in self._versions if waited and not s.complete)
 
 
+class Settled:
+    """What is left of starts in which nothing is looked for: where the prefix is, and how long."""
+
+    __slots__ = ("_first", "_length")
+
+    def __init__(self, first: int, length: int) -> None:
+        self._first = first
+        self._length = length
+
+    def tells(self, sequence: int, data: bytes, at: int) -> bool:
+        """As that of `Starts`."""
+        return (sequence - self._first) & SEQUENCE_MASK < self._length
+
+    def woken(self) -> Starts:
+        """What it was made of, to be changed."""
+        starts = Starts(self._first)
+        starts.complete = starts.settled = True
+        starts._asks = isinstance(self, SettledRequest)
+        starts._length = self._length
+        return starts
+
+
+class SettledRequest(Settled):
+    """The same where it has begun with a request of HTTP's, which others may follow."""
+
+    __slots__ = ()
+
+    def tells(self, sequence: int, data: bytes, at: int) -> bool:
+        """As that of `Starts`."""
+        return data[at : at + 4] in _REQUESTS or super().tells(sequence, data, at)
+
+
 class Starts(StreamStart):
     """The starts of what one side sends: itself the likeliest one, and others.
 
     `middle`: so many segments are still to be inspected by themselves. `watched`: `settle` has
-    something to count.
+    something to count. `settled`: nothing is looked for, until a segment tells something.
     """
 
-    __slots__ = ("_asks", "_length", "_others", "_settled", "middle", "watched")
+    __slots__ = ("_asks", "_length", "_others", "middle", "settled", "watched")
 
     def __init__(self, first: int, *, middle: int = 0) -> None:
         super().__init__(first)
         self.middle = middle
         self.watched = middle > 0
         self._length = PREFIX_B
-        self._settled = False
+        self.settled = False
         self._others: _Others | None = None
         # Whether it has begun with a request of HTTP's.
         self._asks = False
@@ -105,7 +137,7 @@ class Starts(StreamStart):
 
     def tells(self, sequence: int, data: bytes, at: int) -> bool:
         """Whether a segment, whose payload stands in `data` from `at` on, may say anything new."""
-        if not self._settled or (sequence - self.first) & SEQUENCE_MASK < self._length:
+        if not self.settled or (sequence - self.first) & SEQUENCE_MASK < self._length:
             return True
         return self._asks and data[at : at + 4] in _REQUESTS
 
@@ -157,7 +189,12 @@ class Starts(StreamStart):
         if self.middle:
             self.middle -= 1
         self.watched = self._others is not None or self.middle > 0
-        self._settled = self.complete and not self.watched
+        self.settled = self.complete and not self.watched
+
+    def at_rest(self) -> Settled:
+        """These starts as little as they can be; only for such as are settled."""
+        kind = SettledRequest if self._asks else Settled
+        return kind(self.first, self._length)
 
     def _take_unusual(self, sequence: int, payload: bytes, length: int) -> list[StreamStart]:
         self._watch_for(sequence, payload)
@@ -195,5 +232,5 @@ class Starts(StreamStart):
         if self._others is None:
             self._others = _Others()
         self.watched = True
-        self._settled = False
+        self.settled = False
         return self._others

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.service.chat import CHAT
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams, tcp_exchange
 from tools.lab.blocker import Blocker, run_blocker
 from tools.lab.program import wait_until
@@ -144,21 +145,6 @@ def test_a_ban_of_the_driver_is_lifted_and_ends_like_any_other(topology: Topolog
         topology.router.run(command)
         assert datagrams.pass_through(INNOCENT)
         assert blocker.status()["bans"]["active"] == 0
-
-
-CHAT = """
-id: example.chat.hello
-title: A made-up protocol
-scope: {transport: udp}
-patterns: |
-  $hello = "CHAT/1 hello"
-when: |
-  $hello at 0
-then: {action: block}
-tests:
-  - {expect: match, payload: '"CHAT/1 hello"'}
-  - {expect: no match, payload: '"chat"'}
-"""
 
 
 def _in_driver(blocker: Blocker) -> list[str]:
