@@ -8,7 +8,7 @@ import pytest
 
 from engine import trial
 from engine.errors import InputError
-from engine.inspect.packet import Packet
+from engine.inspect.packet import decode
 from engine.trial import FlowTrial, each_capture, find_captures, try_capture
 from tests.captures import ethernet, ip, pcap, tcp, udp
 
@@ -21,8 +21,10 @@ class Inspector:
     def __init__(self, ruleset: Any) -> None:
         self.packets = 0
 
-    def judge(self, packet: Packet, now_s: float) -> Any:
+    def inspect(self, datagram: bytes, now_s: float) -> Any:
         self.packets += 1
+        packet = decode(datagram)
+        assert packet is not None
         text = packet.payload.decode("latin-1")
         if text == "clock":
             text = f"log:{now_s:.0f}"
