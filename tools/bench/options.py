@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str] | None, parts: Sequence[str]) -> Options:
     add("--bans", 1000, "ban: addresses that get banned in a run")
     add("--remembered", 100_000, "memory: flows to divide by")
     add("--seen", 1_000_000, "memory: flows in a minute")
-    add("--packets", 400_000, "captures: packets in those that are written")
+    add("--packets", 1_000_000, "captures: packets in those that are written")
     parser.add_argument(
         "--captures",
         type=Path,
