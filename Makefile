@@ -4,9 +4,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 # Root is needed for what touches the kernel, and only for that.
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=INTERFACE,QUEUE_NUM,MONITOR_ONLY,XDP_MODE,BAN_DURATION,LOG_LEVEL,EVENT_LOG,DETECTION_LOG,METRICS_LISTEN,CLEANUP_INTERVAL,DETECTION_PROFILE,XDP_SIGNATURES)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=INTERFACE,QUEUE_NUM,MONITOR_ONLY,XDP_MODE,BAN_DURATION,LOG_LEVEL,EVENT_LOG,DETECTION_LOG,METRICS_LISTEN,CLEANUP_INTERVAL,DETECTION_PROFILE,KEEP_XDP,XDP_SIGNATURES)
 
-.PHONY: help setup run test demo bench lint format clean
+.PHONY: help setup run test demo bench deb lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ demo: setup ## Show real clients with and without the blocker (under 2 minutes)
 
 bench: setup ## Measure speed beside its limits
 	@$(SUDO) $(BIN)/python -m tools.bench $(ARGS)
+
+deb: setup ## Build the Debian package in dist/
+	@tools/deb
 
 lint: setup ## ruff, mypy, and the directions of imports
 	@$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from engine.compiler.ruleset import RuleSet
 from engine.compiler.statistics import Statistics
 from engine.config import ENVIRONMENT, Settings, load_settings
 from engine.console.bans import add_ban_commands
+from engine.console.doctor import add_doctor_command
+from engine.console.rules import add_kernel_commands
 from engine.console.status import status_page
 from engine.console.top import show_top, stream_top
 from engine.errors import BtblockerError
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: this machine cannot do it, or a check failed. 2: what was given is wrong.
     """
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -57,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser; manual page and tab completion are made of it."""
     parser = argparse.ArgumentParser(
         prog="btblocker", description="Stops BitTorrent inline, with NFQUEUE and XDP."
     )
@@ -67,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_control(commands)
+    add_kernel_commands(commands)
+    add_doctor_command(commands)
     return parser
 
 
@@ -95,6 +100,7 @@ def _add_run(commands: Any) -> None:
     add("--fail-open", "fail_open", action=argparse.BooleanOptionalAction)
     add("--monitor-only", "monitor_only", action=argparse.BooleanOptionalAction)
     add("--xdp-mode", "xdp_mode", metavar="auto|native|generic|off")
+    add("--keep-xdp", "keep_xdp", action=argparse.BooleanOptionalAction)
     add("--xdp-signatures", "xdp_signatures", action=argparse.BooleanOptionalAction)
     add("--manage-rules", "manage_rules", action=argparse.BooleanOptionalAction)
     add("--chain", "chain", metavar="INPUT,FORWARD,OUTPUT")
@@ -151,7 +157,7 @@ def _add_check(commands: Any) -> None:
 
 def _add_control(commands: Any) -> None:
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Any:
-        parser = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name != "metrics":  # they have a form of their own
             parser.add_argument("--json", action="store_true", help="answer in JSON")
         parser.add_argument(
@@ -293,7 +299,7 @@ def _ask_status(options: argparse.Namespace) -> Status:
 def _reload(options: argparse.Namespace) -> int:
     answer = ask(options.queue_num, {"command": "reload"})
     text = f"reloading {answer['reloading']}; the log and `status` tell how it went"
-    print(json.dumps(answer) if options.json else text)
+    print(json.dumps(answer, indent=2) if options.json else text)
     return 0
 
 

@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "QUEUE_NUM": "queue_num",
     "MONITOR_ONLY": "monitor_only",
     "XDP_MODE": "xdp_mode",
+    "KEEP_XDP": "keep_xdp",
     "XDP_SIGNATURES": "xdp_signatures",
     "BAN_DURATION": "ban_duration",
     "LOG_LEVEL": "log_level",
@@ -130,6 +131,9 @@ class Settings(BaseModel):
     monitor_only: bool = Field(False, description="detect and log, drop and ban nothing")
     xdp_mode: Literal["auto", "native", "generic", "off"] = Field(
         "auto", description="how XDP is attached"
+    )
+    keep_xdp: bool = Field(
+        False, description="leave XDP in force while no blocker runs: through restarts and crashes"
     )
     xdp_signatures: bool = Field(
         False, description="decide signatures of fixed bytes in the XDP program, too"

@@ -11,7 +11,8 @@ _INSTALLED = Path(sys.prefix) / "share" / "btblocker"
 
 def _asset(name: str) -> Path:
     in_checkout = _CHECKOUT / name
-    return in_checkout if in_checkout.exists() else _INSTALLED / name
+    # Resolved: the Debian package has a link to /etc there, and /etc is what its operators know.
+    return in_checkout if in_checkout.exists() else (_INSTALLED / name).resolve()
 
 
 def shipped_signatures() -> Path:

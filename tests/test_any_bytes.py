@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.compiler.ruleset import RuleSet
@@ -33,7 +33,7 @@ tests:
 """
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.one_of(
         st.binary(max_size=80), st.text(max_size=40).map(lambda t: t.encode("utf-8", "replace"))
@@ -174,7 +174,7 @@ _yaml = st.recursive(
 ).map(lambda value: _flow(value).encode("utf-8", "replace"))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(st.one_of(mangled(), mangled(), _yaml, st.binary(max_size=60)))
 def test_no_file_raises_anything_but_a_signature_error(data: bytes) -> None:
     result = loaded(data)

@@ -56,3 +56,16 @@ def test_links_lead_somewhere() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_behind_each_claim_of_security_stands_a_test() -> None:
+    text = (ROOT / "docs/security.md").read_text("utf-8")
+    named = re.findall(r"`(tests/[\w/.]+)::(\w+)`", text)
+    assert len(named) > 40
+    assert text.count("`tests/") - text.count("`tests/fuzz/targets.py`") - text.count(
+        "`tests/fuzz/corpus/"
+    ) == len(named), "a name that is no test's"
+    for path, name in named:
+        place = ROOT / path
+        assert place.exists(), path
+        assert re.search(rf"^def {name}\(", place.read_text("utf-8"), re.MULTILINE), name

@@ -73,7 +73,10 @@ def _packets(status: Status) -> Iterator[tuple[str, str]]:
     if xdp is None:
         yield "XDP", "off"
     else:
-        interfaces = ", ".join(f"{i['name']} ({i['mode']})" for i in xdp["interfaces"])
+        interfaces = ", ".join(
+            [f"{i['name']} ({i['mode']})" for i in xdp["interfaces"]]
+            + [f"waiting for {name}" for name in xdp["waits_for"]]
+        )
         by_bans = xdp["dropped_source"] + xdp["dropped_destination"]
         dropped = by_bans + xdp["dropped_signature"]
         there = f", {len(xdp['signatures'])} signatures there" if xdp["signatures"] else ""

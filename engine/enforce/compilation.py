@@ -30,6 +30,7 @@ from engine.enforce.marks import MARK_BITS
 from engine.errors import UnavailableError
 from engine.inspect.stream import PREFIX_B
 from engine.paths import bpf_source
+from engine.privileges import BPF, Capability, drop_privileges
 
 _log = logging.getLogger(__name__)
 
@@ -138,6 +139,8 @@ def _not_compiled(complaints: str) -> Exception:
 
 
 def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
+    # It makes maps and reads headers, of whoever they are.
+    drop_privileges(BPF | {Capability.DAC_READ_SEARCH})
     import bcc
 
     with tempfile.TemporaryDirectory(prefix="btblocker-signatures-") as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,21 +31,23 @@ _KERNEL_ARCH = {
 def kernel_source() -> Iterator[Path | None]:
     """A tree of kernel headers, valid inside the `with`; None where BCC finds one itself.
 
-    BCC looks into /lib/modules/RELEASE/build and /sys/kernel/kheaders.tar.xz, and the
-    operator may point it elsewhere with BCC_KERNEL_SOURCE. Without any of them, headers of
-    another kernel that the distribution installed will do: an XDP program uses only
-    structures of the kernel's stable user interface.
+    BCC looks into /lib/modules/RELEASE/build, and the operator may point it elsewhere with
+    BCC_KERNEL_SOURCE. The kernel's own archive, /sys/kernel/kheaders.tar.xz, is unpacked here:
+    BCC would do it under a name in /tmp that any user could have taken before. Without any of
+    them, headers of another kernel that the distribution installed will do: an XDP program uses
+    only structures of the kernel's stable user interface.
 
     Raises UnavailableError if this machine has no kernel headers at all.
     """
     release = platform.release()
-    found_by_bcc = (
-        "BCC_KERNEL_SOURCE" in os.environ
-        or (_MODULES / release / "build").exists()
-        or _KHEADERS.exists()
-    )
-    if found_by_bcc:
+    if "BCC_KERNEL_SOURCE" in os.environ or (_MODULES / release / "build").exists():
         yield None
+        return
+    if _KHEADERS.exists():
+        with tempfile.TemporaryDirectory(prefix="btblocker-headers-") as unpacked:
+            with tarfile.open(_KHEADERS) as archive:
+                archive.extractall(unpacked)
+            yield Path(unpacked)
         return
     headers = _newest_packaged()
     if headers is None:

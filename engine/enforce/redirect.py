@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from engine.config import Settings
 from engine.errors import InputError, UnavailableError
 
 _log = logging.getLogger(__name__)
@@ -127,17 +129,28 @@ class Redirect:
             self._remove(_IPV4)
             raise
 
-    def remove(self) -> None:
-        """Take our rules away and nothing else; does nothing where there are none.
+    def remove(self) -> list[str]:
+        """Take our rules away and nothing else; gives the commands that had some.
 
         Raises UnavailableError if iptables is missing or refuses, after both versions
         were tried.
         """
+        had_some = []
         try:
-            self._remove(_IPV4)
+            had_some += [_IPV4] * self._remove(_IPV4)
         finally:
             if not _why_no_ipv6():
-                self._remove(_IPV6)
+                had_some += [_IPV6] * self._remove(_IPV6)
+        return had_some
+
+    def missing(self) -> list[str]:
+        """Those of `rules` that are not in place. Raises UnavailableError as `install` does."""
+        lacking = []
+        for command in [_IPV4] if _why_no_ipv6() else [_IPV4, _IPV6]:
+            _run([command, "-w", "-t", _TABLE, "-S"])  # which complains, where the others say no
+            mine = [rule for rule in self.rules() if rule.startswith(f"{command} ")]
+            lacking += [rule for rule in mine if not _is_there(rule)]
+        return lacking
 
     def _install(self, command: str) -> None:
         # One transaction: declaring the chain also empties a leftover one.
@@ -152,16 +165,31 @@ class Redirect:
             ],
         )
 
-    def _remove(self, command: str) -> None:
+    def _remove(self, command: str) -> bool:
+        """Whether there were some."""
         present = _run([command, "-w", "-t", _TABLE, "-S"])
         if f"-N {self._own_chain}" in present.splitlines():
             emptied = [f"-F {self._own_chain}", f"-X {self._own_chain}"]
             _restore(command, [*self._deletions(present), *emptied])
+            return True
+        return False
 
     def _deletions(self, present: str) -> list[str]:
         """A -D for each jump to our chain, whoever added it, from the output of -S."""
         jump = re.compile(rf"-A (.* -j {re.escape(self._own_chain)})$", re.MULTILINE)
         return [f"-D {match[1]}" for match in jump.finditer(present)]
+
+
+def redirect_for(settings: Settings) -> Redirect:
+    """The rules that a blocker with these settings wants."""
+    return Redirect(
+        settings.queue_num,
+        settings.chain,
+        queues=settings.workers,
+        fail_open=settings.fail_open,
+        tunnels=settings.tunnels,
+        defragment=settings.defragment,
+    )
 
 
 def _why_no_ipv6() -> str:
@@ -173,6 +201,13 @@ def _why_no_ipv6() -> str:
     return ""
 
 
+def _is_there(rule: str) -> bool:
+    """Ask iptables, who may print a rule in other words than it was given in."""
+    asked = {"-N": "-S", "-A": "-C"}
+    command, *words = (asked.get(word, word) for word in shlex.split(rule))
+    return _call([command, "-w", *words]).returncode == 0
+
+
 def _restore(command: str, lines: Sequence[str]) -> None:
     """Apply lines to the table in one transaction, leaving everything else in it alone."""
     _run(
@@ -182,16 +217,24 @@ def _restore(command: str, lines: Sequence[str]) -> None:
 
 
 def _run(command: Sequence[str], stdin: str = "") -> str:
+    done = _call(command, stdin)
+    if done.returncode != 0:
+        raise _refused(done)
+    return done.stdout
+
+
+def _call(command: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     # A second Ctrl-C goes to the whole foreground group. The command inherits the mask, so what
     # is meant for us cannot end it half-way; for us the signal waits until it is done.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise UnavailableError(f"{command[0]} is not installed: apt-get install iptables") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if done.returncode != 0:
-        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise UnavailableError(f"{command[0]} refuses the rules of table {_TABLE}: {reason}")
-    return done.stdout
+
+
+def _refused(done: subprocess.CompletedProcess[str]) -> UnavailableError:
+    reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    return UnavailableError(f"{done.args[0]} refuses the rules of table {_TABLE}: {reason}")

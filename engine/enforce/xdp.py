@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import json
 import logging
 import os
-import socket
-import struct
-import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from engine.compiler.driver import DriverSignature
 from engine.config import Network
+from engine.enforce.attachment import Link, XdpMode, attach
 from engine.enforce.bpf import BanEntry, BlockerProgram, RejectedError
-from engine.enforce.compilation import NEEDS_ROOT
+from engine.enforce.pins import Hook, Pins
 from engine.enforce.program import XdpProgram, build_program
-from engine.errors import InputError, UnavailableError
+from engine.errors import UnavailableError
 from engine.inspect.packet import Packet
 
 _log = logging.getLogger(__name__)
-
-# Functions in bpf/blocker.bpf.c, by what a packet begins with.
-_ETHERNET_FUNCTION = "btblocker_eth"
-_IP_FUNCTION = "btblocker_ip"
-_FUNCTION_PREFIX = "btblocker_"
-
-# ARPHRD types, include/uapi/linux/if_arp.h.
-_ETHERNET_LINKS = {1, 772}  # ETHER, LOOPBACK
-_IP_LINKS = {
-    512,  # PPP
-    519,  # RAWIP: mobile modems
-    768,  # TUNNEL: IPIP
-    769,  # TUNNEL6
-    776,  # SIT
-    778,  # IPGRE
-    823,  # IP6GRE
-    65534,  # NONE: TUN, WireGuard
-}
-
-_SIOCGIFHWADDR = 0x8927  # include/uapi/linux/sockios.h
-_XDP_FLAGS = {"native": 1 << 2, "generic": 1 << 1}  # include/uapi/linux/if_link.h
-
-
-class XdpMode(StrEnum):
-    """Where the program runs; AUTO is native where the driver can, else generic."""
-
-    AUTO = "auto"
-    NATIVE = "native"
-    GENERIC = "generic"
-    OFF = "off"
-
-
-_Hook = Literal["native", "generic"]
-
-# In the order to try.
-_ATTEMPTS: dict[XdpMode, tuple[_Hook, ...]] = {
-    XdpMode.AUTO: ("native", "generic"),
-    XdpMode.NATIVE: ("native",),
-    XdpMode.GENERIC: ("generic",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +26,7 @@ class Attachment:
     """One interface that the program watches."""
 
     interface: str
-    mode: _Hook
+    mode: Hook
     program_id: int
 
 
@@ -98,39 +52,33 @@ class DriverMatch:
     expires_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    interface: str
-    function: str
-    mode: _Hook
-    fd: int
-
-
 class XdpFilter:
-    """Bans in the kernel: attached while this object is open, and never longer.
+    """Bans in the kernel: on the interfaces that it is attached to, while this object is open.
 
-    Every interface shares the same bans. Use it as a context manager, and from one thread:
-    calls are not synchronized. A forked child may call `ban`, `unban`, `banned` and
-    `counters`; its `close` leaves the parent's programs attached.
+    Where links are kept, they stay attached after it. Every interface shares the same bans. Use
+    it as a context manager, and from one thread: calls are not synchronized. A forked child may
+    call `ban`, `unban`, `banned` and `counters`; its `close` leaves the parent's programs
+    attached.
     """
 
     def __init__(
         self,
-        interfaces: Sequence[str],
         mode: XdpMode,
         program: XdpProgram | None = None,
+        *,
+        pins: Pins | None = None,
+        keep: bool = False,
     ) -> None:
-        """Load and attach to every interface, or raise and leave nothing attached.
+        """Load the program, on no interface yet.
 
         `program` is from `build_program`; without one it is built, without signatures. Those do
-        nothing before `set_ban_duration`.
+        nothing before `set_ban_duration`. What an earlier filter has kept among the `pins` is
+        taken over by `attach`; with `keep`, this one's links are kept there, too.
 
-        Raises InputError for an interface that does not exist, UnavailableError for what
-        this machine or an interface cannot do.
+        Raises UnavailableError for what this machine cannot do.
         """
         if mode is XdpMode.OFF:
             raise ValueError("XDP is off: do not build a filter")
-        functions = {name: _function_for(name) for name in dict.fromkeys(interfaces)}
         if program is None:
             program, _ = build_program()
         try:
@@ -142,13 +90,10 @@ class XdpFilter:
         self._running = program.number
         self._allowed: dict[Network, bool] = {}
         self._owner_pid = os.getpid()
-        self._links: list[_Link] = []
-        try:
-            for interface, function in functions.items():
-                self._links.append(self._attach(interface, function, mode))
-        except BaseException:
-            self.close()
-            raise
+        self._mode = mode
+        self._pins = pins
+        self._keeps = keep
+        self._links: dict[str, Link] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -164,9 +109,43 @@ class XdpFilter:
     @property
     def attachments(self) -> tuple[Attachment, ...]:
         return tuple(
-            Attachment(link.interface, link.mode, self._program.program_id(link.function))
-            for link in self._links
+            Attachment(link.interface, link.place.hook, self._program.program_id(link.function))
+            for link in self._links.values()
         )
+
+    def attach(self, interface: str) -> Attachment:
+        """Go onto an interface, once what is banned and allowed is known: it is in force at once.
+
+        Raises InputError if it does not exist, UnavailableError for what it cannot do.
+        """
+        link = attach(self._program, interface, self._mode, self._pins)
+        self._links[interface] = link
+        if self._pins is not None and self._keeps != link.was_kept:
+            if self._keeps:
+                try:
+                    self._pins.keep(link.fd, link.place)
+                except OSError as refusal:
+                    _log.warning("%s: XDP will not outlive us: %s", interface, refusal)
+            else:
+                self._pins.forget(link.place)
+        return self.attachments[-1]
+
+    def detach(self, interface: str) -> None:
+        """Leave an interface; fine if it is gone, or was never attached to."""
+        link = self._links.pop(interface, None)
+        if link is None:
+            return
+        # Children may hold the link too, so the owner does not wait to be the last.
+        if os.getpid() == self._owner_pid:
+            self._program.unlink(link.fd)
+            if self._pins is not None:
+                self._pins.forget(link.place)
+        os.close(link.fd)
+
+    def drop_kept(self) -> None:
+        """Detach what an earlier filter has kept on other interfaces than these."""
+        if self._pins is not None:
+            self._pins.drop_others([link.place for link in self._links.values()])
 
     @property
     def signatures(self) -> tuple[DriverSignature, ...]:
@@ -243,36 +222,24 @@ class XdpFilter:
             raise UnavailableError(f"the kernel refuses the XDP program: {refusal}") from refusal
         self._signatures[program.number] = program.signatures
         self._running = program.number
-        for link in self._links:
+        for link in self._links.values():
             try:
                 self._program.switch(link.fd, link.function)
             except OSError as refusal:
                 _log.warning("%s: the old XDP program stays: %s", link.interface, refusal.strerror)
 
     def close(self) -> None:
-        """Detach from every interface and free the maps. Safe to call again."""
-        for link in self._links:
-            # Children may hold the link too, so the owner does not wait to be the last.
-            if os.getpid() == self._owner_pid:
-                self._program.unlink(link.fd)
-            os.close(link.fd)
+        """Detach from every interface, where links are not kept. Safe to call again."""
+        if self._keeps and self._links and os.getpid() == self._owner_pid:
+            # Nobody hears of what signatures in the driver would ban from now on.
+            self.set_ban_duration(0)
+        for interface, link in list(self._links.items()):
+            if self._keeps:
+                os.close(link.fd)
+            else:
+                self.detach(interface)
         self._links.clear()
         self._program.close()
-
-    def _attach(self, interface: str, function: str, mode: XdpMode) -> _Link:
-        attempts = _ATTEMPTS[mode]
-        for attempt in attempts:
-            index = socket.if_nametoindex(interface)
-            try:
-                link_fd = self._program.link(function, index, _XDP_FLAGS[attempt])
-            except OSError as refusal:
-                _refuse_occupied(interface)
-                if attempt != attempts[-1]:
-                    _log.debug("%s: no %s XDP: %s", interface, attempt, refusal.strerror)
-                    continue
-                raise _refused(interface, attempt, refusal) from refusal
-            return _Link(interface, function, attempt, link_fd)
-        raise AssertionError("there is no mode without an attempt")
 
 
 def _is_within(network: Network, others: Iterable[Network]) -> bool:
@@ -280,58 +247,3 @@ def _is_within(network: Network, others: Iterable[Network]) -> bool:
         network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
         for other in others
     )
-
-
-def _function_for(interface: str) -> str:
-    """The BPF function that reads what this interface receives."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            socket.if_nametoindex(interface)
-            # Not /sys: it shows the network namespace it was mounted in, maybe not ours.
-            # struct ifreq: the name, then a sockaddr whose family is the ARPHRD type.
-            request = struct.pack("16s24x", interface.encode())
-            reply = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, request)
-        except OSError:
-            present = ", ".join(sorted(name for _, name in socket.if_nameindex()))
-            raise InputError(
-                f"there is no interface {interface!r} on this machine; it has: {present}"
-            ) from None
-    (link_type,) = struct.unpack_from("=H", reply, 16)
-    if link_type in _ETHERNET_LINKS:
-        return _ETHERNET_FUNCTION
-    if link_type in _IP_LINKS:
-        return _IP_FUNCTION
-    raise UnavailableError(
-        f"{interface}: XDP cannot read links of type {link_type}"
-        " (neither Ethernet nor bare IP packets); leave it out of --interface"
-    )
-
-
-def _refuse_occupied(interface: str) -> None:
-    """Raise UnavailableError if an XDP program is on the interface already."""
-    shown = subprocess.run(
-        ["ip", "-json", "-details", "link", "show", "dev", interface],
-        capture_output=True,
-        check=False,
-    )
-    xdp = json.loads(shown.stdout)[0].get("xdp") if shown.returncode == 0 else None
-    if xdp is None:
-        return
-    program = xdp["attached"][0]["prog"]
-    name, number = program.get("name", "without a name"), program["id"]
-    if name.startswith(_FUNCTION_PREFIX):
-        raise UnavailableError(
-            f"{interface}: another btblocker runs here (XDP program {name}, id {number});"
-            " stop it first"
-        )
-    raise UnavailableError(
-        f"{interface}: the XDP program {name} (id {number}) is there already and was left alone;"
-        f" to take it off: ip link set dev {interface} xdp off"
-    )
-
-
-def _refused(interface: str, mode: str, refusal: OSError) -> UnavailableError:
-    if refusal.errno == errno.EPERM:
-        return UnavailableError(NEEDS_ROOT)
-    hint = "; try --xdp-mode auto or generic" if mode == "native" else ""
-    return UnavailableError(f"{interface}: {mode} XDP is refused: {refusal.strerror}{hint}")

@@ -7,6 +7,8 @@ from engine.inspect.packet import reverse
 from engine.inspect.starts import Settled, Starts
 
 DEFAULT_MAX_FLOWS = 131072
+# Of all streams together, beside their prefixes: what waits for gaps, and other starts.
+MAX_HELD_B = 128 * 1024 * 1024
 
 # One for all flows: an empty set takes more memory than the rest of a flow.
 _NOTHING: frozenset[str] = frozenset()
@@ -55,6 +57,11 @@ class Side:
         self.flow = flow
         self.starts: Starts | Settled | None = None
 
+    @property
+    def noted_b(self) -> int:
+        """How many bytes it holds, as `FlowTable.hold` was told."""
+        return 0 if self.starts is None else self.starts.noted_b
+
     def awake(self) -> Starts | None:
         """Its starts, to be changed."""
         if isinstance(self.starts, Settled):
@@ -68,15 +75,21 @@ class FlowTable:
     Two generations make that cheap: a flow found in the old one moves to the young one, and
     when the young one is full the old one goes. So a known flow costs one dict access, a
     flow idle for longer than a generation lasts is forgotten, and at most `max_flows` are
-    kept.
+    kept. A generation is full as well when what its sides hold exceeds half of `max_held_b`.
     """
 
     def __init__(
-        self, max_flows: int = DEFAULT_MAX_FLOWS, *, first_seen_opens: bool = True
+        self,
+        max_flows: int = DEFAULT_MAX_FLOWS,
+        *,
+        first_seen_opens: bool = True,
+        max_held_b: int = MAX_HELD_B,
     ) -> None:
         """`first_seen_opens`: who is seen first has opened the flow; with TCP, the SYN tells."""
         # A flow takes an entry for each direction that was seen, and there are two halves.
         self._generation_size = max(1, max_flows // 2)
+        self._max_held_b = max_held_b // 2
+        self._held_b = 0
         self._first_seen_opens = first_seen_opens
         self._young: dict[bytes, Side] = {}
         self._old: dict[bytes, Side] = {}
@@ -95,8 +108,18 @@ class FlowTable:
         other = reverse(key)
         self._old.pop(key, None)
         self._old.pop(other, None)
-        self._young.pop(other, None)
+        if (forgotten := self._young.pop(other, None)) is not None:
+            self._held_b -= forgotten.noted_b
+        if (forgotten := self._young.get(key)) is not None:
+            self._held_b -= forgotten.noted_b
         return self._insert(key, Side(Flow(key)))
+
+    def hold(self, starts: Starts, held_b: int) -> None:
+        """Take note of how many bytes a side's starts hold that was asked for just before."""
+        self._held_b += held_b - starts.noted_b
+        starts.noted_b = held_b
+        if self._held_b > self._max_held_b:
+            self._age()
 
     def _bring(self, key: bytes) -> Side:
         """Find a side that is not among the young: old, known by its other side, or new."""
@@ -112,8 +135,14 @@ class FlowTable:
         return self._insert(key, side)
 
     def _insert(self, key: bytes, side: Side) -> Side:
-        if len(self._young) >= self._generation_size:
-            self._old = self._young
-            self._young = {}
+        full = self._held_b + side.noted_b > self._max_held_b
+        if full or len(self._young) >= self._generation_size:
+            self._age()
         self._young[key] = side
+        self._held_b += side.noted_b
         return side
+
+    def _age(self) -> None:
+        self._old = self._young
+        self._young = {}
+        self._held_b = 0

@@ -8,7 +8,7 @@ from engine.compiler.ruleset import Bank, RuleSet
 from engine.fields.socks import udp_header_len
 from engine.fields.turns import HEAD_B
 from engine.inspect.connection import synchronise
-from engine.inspect.flow import DEFAULT_MAX_FLOWS, Flow, FlowTable
+from engine.inspect.flow import DEFAULT_MAX_FLOWS, MAX_HELD_B, Flow, FlowTable
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.judgement import ACCEPTED, DROPPED, Judge, Judgement, Verdict, both
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode
@@ -29,10 +29,16 @@ class Inspector:
     `ruleset` may be replaced between two packets; flows and tags live on.
     """
 
-    def __init__(self, ruleset: RuleSet, *, max_flows: int = DEFAULT_MAX_FLOWS) -> None:
+    def __init__(
+        self,
+        ruleset: RuleSet,
+        *,
+        max_flows: int = DEFAULT_MAX_FLOWS,
+        max_held_b: int = MAX_HELD_B,
+    ) -> None:
         self.ruleset = ruleset
         self._udp = FlowTable(max_flows)
-        self._tcp = FlowTable(max_flows, first_seen_opens=False)
+        self._tcp = FlowTable(max_flows, first_seen_opens=False, max_held_b=max_held_b)
         self._judge = Judge()
         self.tags = self._judge.tags
 
@@ -189,8 +195,12 @@ class Inspector:
                 and not isinstance(starts, Settled)
             ):
                 judgement = self._follow_segment(starts, judgement, packet, sequence, flow, now_s)
-        if not isinstance(starts, Settled) and new and (starts.complete or starts.watched):
-            starts.settle()
+        if new and not isinstance(starts, Settled):
+            if starts.complete or starts.watched:
+                starts.settle()
+            held_b = starts.held_b
+            if held_b or starts.noted_b:
+                self._tcp.hold(starts, held_b)
             if starts.settled and flow.turns is None:
                 side.starts = starts.at_rest()
         return judgement

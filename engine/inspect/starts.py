@@ -83,6 +83,7 @@ class Settled:
     """What is left of starts in which nothing is looked for: where the prefix is, and how long."""
 
     __slots__ = ("_first", "_length")
+    noted_b = 0
 
     def __init__(self, first: int, length: int) -> None:
         self._first = first
@@ -116,9 +117,10 @@ class Starts(StreamStart):
 
     `middle`: so many segments are still to be inspected by themselves. `watched`: `settle` has
     something to count. `settled`: nothing is looked for, until a segment tells something.
+    `noted_b`: what `held_b` was when somebody took note of it.
     """
 
-    __slots__ = ("_asks", "_length", "_others", "middle", "settled", "watched")
+    __slots__ = ("_asks", "_length", "_others", "middle", "noted_b", "settled", "watched")
 
     def __init__(self, first: int, *, middle: int = 0) -> None:
         super().__init__(first)
@@ -126,6 +128,7 @@ class Starts(StreamStart):
         self.watched = middle > 0
         self._length = PREFIX_B
         self.settled = False
+        self.noted_b = 0
         self._others: _Others | None = None
         # Whether it has begun with a request of HTTP's.
         self._asks = False
@@ -134,6 +137,13 @@ class Starts(StreamStart):
     def others(self) -> tuple[StreamStart, ...]:
         """At most MAX_ELSEWHERE and MAX_VERSIONS."""
         return () if self._others is None else self._others.starts
+
+    @property
+    def held_b(self) -> int:
+        """How many bytes are held beside the prefix."""
+        if self._others is None:
+            return self.waiting_b
+        return self.waiting_b + sum(len(s.prefix) + s.waiting_b for s in self._others.starts)
 
     def tells(self, sequence: int, data: bytes, at: int) -> bool:
         """Whether a segment, whose payload stands in `data` from `at` on, may say anything new."""

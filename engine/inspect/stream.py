@@ -59,6 +59,11 @@ class StreamStart:
         )
 
     @property
+    def waiting_b(self) -> int:
+        """How much memory what waits for a gap takes, with its mask."""
+        return self._waits.bit_length() // 4
+
+    @property
     def begun(self) -> bool:
         """Whether anything has come."""
         return self.complete or bool(self.prefix or self._waits)
@@ -154,5 +159,7 @@ def _placed(offset: int, payload: bytes) -> tuple[int, int]:
     """A segment's bytes at their place in the first PREFIX_B, and the mask of them."""
     if offset < 0:
         payload, offset = payload[-offset:], 0
-    payload = payload[: max(0, PREFIX_B - offset)]
+    # Also where all of it is beyond: a mask of nothing, two gigabytes in, would take as many.
+    offset = min(offset, PREFIX_B)
+    payload = payload[: PREFIX_B - offset]
     return int.from_bytes(payload, "little") << 8 * offset, _mask(offset, offset + len(payload))

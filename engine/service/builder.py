@@ -19,8 +19,10 @@ from engine.compiler.ruleset import RuleSet
 from engine.enforce.program import XdpProgram, build_program
 from engine.errors import UnavailableError
 from engine.language.diagnostics import SignatureError
+from engine.privileges import BPF, Capability, drop_privileges
 from engine.selftest import self_test
 from engine.service.channel import Channel, memory_file, start_process
+from engine.service.channel import load as load_received
 from engine.signatures import load
 
 # Ten thousand signatures take ten seconds; what takes longer than this will never end.
@@ -91,11 +93,11 @@ class Build:
         done, file = self._receive()
         if done.signatures is None:
             with file:
-                raise SignatureError(pickle.load(file))
+                raise SignatureError(load_received(file))
         driver = None
         if self._for_driver:
             with self._receive()[1] as built:
-                driver = pickle.load(built)
+                driver = load_received(built)
         return Built(file, done.signatures, driver)
 
     def _receive(self) -> tuple[_Done, BinaryIO]:
@@ -128,6 +130,9 @@ def main() -> None:
     signal.alarm(MAX_BUILD_S)
     channel = Channel.to_parent()
     (directory, profile, for_driver), _ = channel.receive()
+    # Signatures may be root's alone to read. The driver's program is tried on the kernel.
+    needs = {Capability.DAC_READ_SEARCH}
+    drop_privileges(needs | BPF | {Capability.NET_ADMIN} if for_driver else needs, inherited=True)
     with memory_file("btblocker-signatures") as file:
         try:
             ruleset = build_tested(directory, profile)

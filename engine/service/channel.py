@@ -1,23 +1,63 @@
 """The processes that work for the daemon, and its messages to and from them.
 
 A Unix socket keeps messages apart, so that neither side waits for the rest of one; what is large
-travels as an open file. Both ends run the same program: messages are pickled objects.
+travels as an open file. Both ends run the same program: messages are pickled objects. But who reads
+strangers' packets may one day say something else than it should, and pickle can be told to call
+anything: so only objects that do nothing are made of what is received.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import is_dataclass
+from enum import Enum
+from pathlib import Path, PosixPath
 from typing import Any, BinaryIO, Self
+
+from pydantic import BaseModel
 
 import engine
 
 MAX_MESSAGE_B = 128 * 1024
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes values, dataclasses, models, tuples and enumerations of ours, and paths."""
+
+    def find_class(self, module: str, name: str) -> type:
+        place = module, name
+        if place not in _made:
+            _made[place] = _harmless(module, name)
+        return _made[place]
+
+
+_made: dict[tuple[str, str], type] = {("pathlib", "PosixPath"): PosixPath}
+
+
+def _harmless(module: str, name: str) -> type:
+    # Nothing is imported for it: its sender may have chosen the name.
+    found = getattr(sys.modules.get(module), name, None) if module.startswith("engine.") else None
+    if not (
+        isinstance(found, type)
+        and found.__module__ == module
+        and (is_dataclass(found) or issubclass(found, tuple | Enum | BaseModel))
+    ):
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of a message")
+    return found
+
+
+def load(file: BinaryIO) -> Any:
+    """The object that was pickled into a file. Raises EOFError where there is none of ours."""
+    try:
+        return _Unpickler(file).load()
+    except Exception as error:  # pickle's own, or whatever a made-up one leads to
+        raise EOFError(str(error)) from error
 
 
 class Channel:
@@ -59,7 +99,7 @@ class Channel:
         """The next message, and the file that came with it, at its beginning.
 
         Waits `timeout_s` for one, or for as long as it takes. Raises EOFError when the other end
-        is gone, TimeoutError.
+        is gone or says what is no message of ours, TimeoutError.
         """
         self._socket.settimeout(timeout_s)
         try:
@@ -70,7 +110,13 @@ class Channel:
             self._socket.setblocking(False)
         if not data:
             raise EOFError
-        return pickle.loads(data), _own(files[0]) if files else None
+        file = _own(files[0]) if files else None
+        try:
+            return load(io.BytesIO(data)), file
+        except EOFError:
+            if file is not None:
+                file.close()
+            raise
 
     def _read(self) -> tuple[bytes, list[int]]:
         try:

@@ -2,19 +2,22 @@
 
 An abstract Unix socket named after the queue: like queues and interfaces it belongs to one
 network namespace, and it vanishes with its process. A client sends one JSON object on a
-line and gets one back; only root is answered.
+line and gets one back; only root is answered. Any user may take such a name first, so a client
+asks as well who it is that answers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedIOBase
+from typing import Any, NamedTuple
 
 from engine.errors import BtblockerError, UnavailableError
 
@@ -31,28 +34,34 @@ def _address(queue_num: int) -> str:
     return f"\0btblocker/queue-{queue_num}"
 
 
+class _Peer(NamedTuple):
+    """Who is at the other end, as of when it connected or began to listen: struct ucred."""
+
+    pid: int
+    user: int
+    group: int
+
+    @property
+    def trusted(self) -> bool:
+        return self.user in (0, os.geteuid())
+
+
+def _peer(connection: socket.socket) -> _Peer:
+    return _Peer(
+        *struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    )
+
+
 class _Connection(socketserver.StreamRequestHandler):
     timeout = TIMEOUT_S
     server: _Server
 
     def handle(self) -> None:
-        credentials = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
+        if not _peer(self.request).trusted:
             answer: Mapping[str, Any] = {"error": "only root may ask"}
         else:
-            answer = self._answer()
+            answer = answer_to(self.rfile, self.server.handler)
         self.wfile.write(json.dumps(answer).encode() + b"\n")
-
-    def _answer(self) -> Mapping[str, Any]:
-        try:
-            request = json.loads(self.rfile.readline(MAX_REQUEST_B))
-            if not isinstance(request, dict):
-                return {"error": "a request is a JSON object"}
-            return self.server.handler(request)
-        except (ValueError, RecursionError):
-            return {"error": "a request is a JSON object on one line"}
-        except BtblockerError as error:
-            return {"error": str(error)}
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -67,6 +76,19 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         """A client that went away or said nothing concerns nobody else."""
 
 
+def answer_to(client: BufferedIOBase, handler: Handler) -> Mapping[str, Any]:
+    """Read a request, whatever it is, and give the answer to it. Raises OSError."""
+    try:
+        request = json.loads(client.readline(MAX_REQUEST_B))
+        if not isinstance(request, dict):
+            return {"error": "a request is a JSON object"}
+        return handler(request)
+    except (ValueError, RecursionError):
+        return {"error": "a request is a JSON object on one line"}
+    except BtblockerError as error:
+        return {"error": str(error)}
+
+
 class ControlServer:
     """Answers requests until closed; each connection has its own thread."""
 
@@ -76,7 +98,7 @@ class ControlServer:
             self._server = _Server(_address(queue_num), handler)
         except OSError as error:
             raise UnavailableError(
-                f"another btblocker serves queue {queue_num} here; stop it, or choose another "
+                f"{_holder(queue_num)} serves queue {queue_num} here; stop it, or choose another "
                 "--queue-num"
             ) from error
         threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
@@ -89,6 +111,30 @@ class ControlServer:
         self._server.server_close()
 
 
+def _holder(queue_num: int) -> str:
+    """Who has the name of a queue's socket, in words."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(TIMEOUT_S)
+        connection.connect(_address(queue_num))
+        peer = _peer(connection)
+        if not peer.trusted:
+            return f"process {peer.pid} of user {peer.user}, who is not root,"
+    return "another btblocker"
+
+
+@contextlib.contextmanager
+def while_none_runs(queue_num: int) -> Iterator[None]:
+    """Keep blockers from this queue. Raises UnavailableError if one runs already."""
+    with socket.socket(socket.AF_UNIX) as place:
+        try:
+            place.bind(_address(queue_num))
+        except OSError as error:
+            raise UnavailableError(
+                f"a btblocker runs on queue {queue_num} here: stop it first"
+            ) from error
+        yield
+
+
 def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """Send a request to the blocker on this queue.
 
@@ -99,7 +145,13 @@ def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_s)
             connection.connect(_address(queue_num))
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            if not (peer := _peer(connection)).trusted:
+                raise UnavailableError(
+                    f"process {peer.pid} of user {peer.user} answers for queue {queue_num} here, "
+                    "and is no blocker: stop it"
+                )
+            with contextlib.suppress(BrokenPipeError):  # who is refused is not heard
+                connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 answer: dict[str, Any] = json.loads(stream.readline())
     except ConnectionRefusedError as error:

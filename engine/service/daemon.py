@@ -23,11 +23,13 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from engine.config import BAN_SETTINGS, Settings
+from engine.enforce.attachment import XdpMode
 from engine.enforce.enforcement import Enforcement
 from engine.enforce.machine import read_machine
+from engine.enforce.pins import Pins, why_not_kept
 from engine.enforce.program import XdpProgram
-from engine.enforce.redirect import Redirect
-from engine.enforce.xdp import XdpFilter, XdpMode
+from engine.enforce.redirect import redirect_for
+from engine.enforce.xdp import XdpFilter
 from engine.errors import InputError, UnavailableError
 from engine.inspect.judgement import Detection, tagged_hosts
 from engine.service.ban_requests import BanRequests
@@ -35,9 +37,10 @@ from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer, Deferred
 from engine.service.events import Events
 from engine.service.exporter import Exporter
-from engine.service.interfaces import chosen_interfaces
+from engine.service.interfaces import WatchedInterfaces, chosen_interfaces
 from engine.service.losses import Losses
 from engine.service.messages import Start
+from engine.service.notify import ServiceManager
 from engine.service.reload import Reloader
 from engine.service.snapshot import status_of
 from engine.service.status import Status
@@ -65,6 +68,8 @@ class Daemon:
         """
         self._settings = settings
         self._reread = reread
+        self._manager = ServiceManager()
+        self._manager.starting("compiling signatures")
         self._built = _build(settings)
         self._events = Events(settings)
         self._losses = Losses(self._events, fail_open=settings.fail_open)
@@ -74,11 +79,13 @@ class Daemon:
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
         self._xdp: XdpFilter | None = None
+        self._interfaces: WatchedInterfaces | None = None
         self._exporter: Exporter | None = None
         self._selector = selectors.DefaultSelector()
         self._workers = self._make_workers()
         self._enforcement = Enforcement(settings, read_machine(), self._workers)
         self._reloader = Reloader(self._selector)
+        self._reloads = 0
         self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any] | Deferred]] = {
             "status": lambda _: self._status(),
             "reload": self._request_reload,
@@ -99,10 +106,7 @@ class Daemon:
             held.enter_context(self._workers)
             self._workers.begin(self._built)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
-            if not settings.monitor_only:
-                self._xdp = self._attach_xdp(held)
-            if self._xdp is not None:
-                held.enter_context(self._enforcement.also_in(self._xdp))
+            self._begin_xdp(held)
             self._install_rules(held)
             if settings.metrics_listen is not None:
                 exporter = Exporter(settings.metrics_listen, self._status_in_turn)
@@ -110,8 +114,10 @@ class Daemon:
             _log.info("%s: %s", READY, self._describe())
             attachments = () if self._xdp is None else self._xdp.attachments
             self._events.started(settings.queue_num, self._built.signatures, attachments)
+            self._manager.ready(self._describe())
             self._loop()
             _log.info("stopping")
+            self._manager.stopping()
             counters, _ = self._workers.counters()
             self._events.stopped(counters.packets, counters.dropped)
 
@@ -200,14 +206,33 @@ class Daemon:
             lambda message: self._events.trouble("worker", message),
         )
 
-    def _attach_xdp(self, held: contextlib.ExitStack) -> XdpFilter | None:
+    def _begin_xdp(self, held: contextlib.ExitStack) -> None:
+        pins = Pins(self._settings.queue_num)
+        self._xdp = self._load_xdp(held, pins)
+        if self._xdp is None:
+            # Nobody would end its bans, or hear of it.
+            pins.drop_others()
+            return
+        # First the bans, so that no packet of theirs passes where a kept program is replaced.
+        held.enter_context(self._enforcement.also_in(self._xdp))
+        names = chosen_interfaces(self._settings.interface)
+        self._interfaces = WatchedInterfaces(self._xdp, names, self._events)
+        self._interfaces.begin()
+
+    def _load_xdp(self, held: contextlib.ExitStack, pins: Pins) -> XdpFilter | None:
         settings = self._settings
-        if settings.xdp_mode == "off":
+        if settings.xdp_mode == "off" or settings.monitor_only:
             return None
-        interfaces = chosen_interfaces(settings.interface)
+        keep = settings.keep_xdp
+        if keep and (reason := why_not_kept()):
+            self._events.trouble("xdp", f"{reason}; XDP ends with this process")
+            keep = False
+        if keep and settings.state_directory is None:
+            _log.warning("without --state-directory the next start knows no bans, and lifts these")
         try:
+            program = _program(self._built)
             return held.enter_context(
-                XdpFilter(interfaces, XdpMode(settings.xdp_mode), _program(self._built))
+                XdpFilter(XdpMode(settings.xdp_mode), program, pins=pins, keep=keep)
             )
         except UnavailableError as error:
             self._events.trouble("xdp", f"Failed to initialize XDP filter: {error}")
@@ -216,14 +241,7 @@ class Daemon:
 
     def _install_rules(self, held: contextlib.ExitStack) -> None:
         settings = self._settings
-        redirect = Redirect(
-            settings.queue_num,
-            settings.chain,
-            queues=settings.workers,
-            fail_open=settings.fail_open,
-            tunnels=settings.tunnels,
-            defragment=settings.defragment,
-        )
+        redirect = redirect_for(settings)
         if settings.manage_rules:
             held.enter_context(redirect)
             return
@@ -239,6 +257,8 @@ class Daemon:
         ]
         if self._xdp is not None:
             parts += [f"XDP {a.mode} on {a.interface}" for a in self._xdp.attachments]
+            if self._interfaces is not None and self._interfaces.missing:
+                parts.append(f"waiting for {', '.join(self._interfaces.missing)}")
             if self._settings.xdp_signatures:
                 parts.append(f"{len(self._xdp.signatures)} signatures in the driver, too")
         file = self._enforcement.state.file
@@ -254,15 +274,19 @@ class Daemon:
         if self._xdp is not None:
             self._selector.register(self._xdp, selectors.EVENT_READ, self._take_matches)
         next_cleanup = time.monotonic() + self._settings.cleanup_interval
-        next_check = time.monotonic() + _CHECK_S
+        check_s = min(_CHECK_S, self._manager.alive_interval_s or _CHECK_S)
+        next_check = time.monotonic() + check_s
         next_watch = time.monotonic() + _WATCH_S
         while not self._stopping:
             for key, _ in self._selector.select(max(0.0, next_check - time.monotonic())):
                 key.data()
             now_s = time.monotonic()
             if now_s >= next_check:
-                next_check = now_s + _CHECK_S
+                next_check = now_s + check_s
                 self._workers.check()
+                if self._interfaces is not None:
+                    self._interfaces.look()
+                self._manager.alive()
             if now_s >= next_watch:
                 next_watch = now_s + _WATCH_S
                 self._watch()
@@ -294,6 +318,11 @@ class Daemon:
         def read() -> None:
             machine = read_machine()
             self._post(lambda: self._events.exempted(self._enforcement.take_machine(machine)))
+            watched = self._interfaces
+            if watched is not None and not self._settings.interface:
+                with contextlib.suppress(UnavailableError):
+                    names = chosen_interfaces(())
+                    self._post(lambda: watched.add(names))
 
         # It runs programs, which nobody should wait for.
         threading.Thread(target=read, name="machine", daemon=True).start()
@@ -312,10 +341,18 @@ class Daemon:
         Gives the folder it is built from. Raises InputError for bad settings.
         """
         began_s = time.monotonic()
+        self._reloads += 1
+        number = self._reloads
+        self._manager.reloading()
         self._events.reopen()
+
+        def ended() -> None:
+            if number == self._reloads:  # not where another request waits for its turn
+                self._manager.ready(self._describe())
 
         def refuse(reason: str) -> None:
             self._events.reload_refused(reason, time.monotonic() - began_s)
+            ended()
 
         try:
             settings = self._reread()
@@ -325,6 +362,7 @@ class Daemon:
 
         def in_force() -> None:
             self._events.reloaded(self._built.signatures, time.monotonic() - began_s)
+            ended()
 
         def install(built: Built) -> None:
             if self._xdp is not None and (program := _program(built)) is not None:
@@ -377,7 +415,13 @@ class Daemon:
 
     def _status(self) -> Status:
         return status_of(
-            self._settings, self._workers, self._built, self._enforcement, self._xdp, self._events
+            self._settings,
+            self._workers,
+            self._built,
+            self._enforcement,
+            self._xdp,
+            self._interfaces,
+            self._events,
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import pwd
 import resource
 import select
 import signal
@@ -20,6 +18,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from engine.privileges import drop_privileges
 from engine.service.metrics import registry
 from engine.service.status import Status
 
@@ -31,7 +30,6 @@ _CLIENT_TIMEOUT_S = 10
 _DAEMON_TIMEOUT_S = 10
 # A connection at a time takes one each; some are the process's own.
 _MAX_OPEN_FILES = 128
-_PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
 
 
 class _Server(ThreadingWSGIServer):
@@ -89,9 +87,10 @@ def main() -> None:
     end.settimeout(_DAEMON_TIMEOUT_S)
     daemon = _Daemon(end)
     host, port = daemon.hear()
-    _end_with(end)
     try:
-        _become_nobody()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
+        drop_privileges()
+        _end_with(end)
         kind = _ServerV6 if ":" in host else _Server
         server = make_server(host, port, make_wsgi_app(registry(daemon.status)), kind, _Handler)
     except OSError as error:
@@ -111,17 +110,3 @@ def _end_with(end: socket.socket) -> None:
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _become_nobody() -> None:
-    """Give up all that root may. Raises OSError."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
-    if os.geteuid() != 0:
-        return
-    nobody = pwd.getpwnam("nobody")
-    os.setgroups([])
-    os.setresgid(nobody.pw_gid, nobody.pw_gid, nobody.pw_gid)
-    os.setresuid(nobody.pw_uid, nobody.pw_uid, nobody.pw_uid)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")

@@ -11,6 +11,7 @@ from engine.enforce.enforcement import Enforcement
 from engine.enforce.xdp import XdpFilter
 from engine.service.builder import Built
 from engine.service.events import Events
+from engine.service.interfaces import WatchedInterfaces
 from engine.service.messages import Counters
 from engine.service.status import (
     ProcessUsage,
@@ -31,6 +32,7 @@ def status_of(
     built: Built,
     enforcement: Enforcement,
     xdp: XdpFilter | None,
+    interfaces: WatchedInterfaces | None,
     events: Events,
 ) -> Status:
     """Ask the workers and the kernel, and put everything together."""
@@ -68,7 +70,7 @@ def status_of(
             "file": None if state.file is None else str(state.file),
             "problem": state.problem or None,
         },
-        xdp=None if xdp is None else _xdp(xdp),
+        xdp=None if xdp is None else _xdp(xdp, interfaces),
         events={
             "suppressed": events.suppressed,
             "lost": events.lost,
@@ -119,10 +121,11 @@ def _signatures(settings: Settings, built: Built, events: Events) -> SignatureSt
     }
 
 
-def _xdp(xdp: XdpFilter) -> XdpStatus:
+def _xdp(xdp: XdpFilter, interfaces: WatchedInterfaces | None) -> XdpStatus:
     counters = xdp.counters()
     return {
         "interfaces": [{"name": a.interface, "mode": a.mode} for a in xdp.attachments],
+        "waits_for": [] if interfaces is None else interfaces.missing,
         "passed": counters.passed,
         "dropped_source": counters.dropped_source,
         "dropped_destination": counters.dropped_destination,

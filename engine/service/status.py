@@ -106,9 +106,13 @@ class InterfaceStatus(TypedDict):
 
 
 class XdpStatus(TypedDict):
-    """Packets since the start, over all interfaces; the signatures decided in the driver."""
+    """Packets since the start, over all interfaces; the signatures decided in the driver.
+
+    `waits_for` are interfaces that do not exist now.
+    """
 
     interfaces: list[InterfaceStatus]
+    waits_for: list[str]
     passed: int
     dropped_source: int
     dropped_destination: int

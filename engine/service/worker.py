@@ -23,6 +23,7 @@ from engine.errors import UnavailableError
 from engine.inspect.inspector import Inspector
 from engine.inspect.judgement import ACCEPTED, Verdict
 from engine.inspect.oneway import OneWayFlows
+from engine.privileges import Capability, drop_privileges
 from engine.service.channel import Channel
 from engine.service.logs import logging_to_stderr
 from engine.service.messages import (
@@ -39,7 +40,7 @@ from engine.service.messages import (
     Start,
     Tagged,
 )
-from engine.sources.nfqueue import PacketQueue
+from engine.sources.nfqueue import PacketQueue, load_binding
 
 # Detections that wait to be told while the daemon is busy.
 MAX_UNTOLD = 4096
@@ -200,15 +201,20 @@ def main() -> None:
     channel = Channel.to_parent()
     with contextlib.suppress(EOFError):
         start, _ = _expect(channel, Start)
+        _, file = _expect(channel, Load)
+        assert file is not None
+        ruleset = _first_ruleset(file)
+        # All that is imported has been by now: nobody may be unable to read where we are installed.
+        load_binding()
+        # The kernel asks for it with every verdict.
+        drop_privileges({Capability.NET_ADMIN})
         with logging_to_stderr(start.log_level):
-            _work(channel, start)
+            _work(channel, start, ruleset)
 
 
-def _work(channel: Channel, start: Start) -> None:
-    _, file = _expect(channel, Load)
-    assert file is not None
+def _work(channel: Channel, start: Start, ruleset: RuleSet) -> None:
     try:
-        worker = Worker(channel, start, _first_ruleset(file))
+        worker = Worker(channel, start, ruleset)
     except UnavailableError as error:
         channel.send(Failed(str(error)))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -75,7 +76,11 @@ class _Worker:
     @property
     def fate(self) -> str:
         """What it died of."""
-        return self.failure or f"exit code {self.process.returncode}"
+        if self.failure:
+            return self.failure
+        if self.process.returncode == -signal.SIGKILL:
+            return "killed, by somebody or for want of memory"
+        return f"exit code {self.process.returncode}"
 
     def end(self) -> None:
         """Let it finish what it has, if it can."""
@@ -119,11 +124,15 @@ class Workers:
         self._waits_for: set[int] = set()
         self._loaded: Callable[[], None] | None = None
         self._again_s = 0.0
+        self._has_begun = False
+        # Queues whose latest worker did not even start.
+        self._unable: set[int] = set()
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._has_begun = False
         leaving = list(self._workers.values())
         for worker in leaving:
             worker.works = False
@@ -149,6 +158,7 @@ class Workers:
                 self._hear(worker, max(0.0, until_s - time.monotonic()))
                 if not self._has(worker) or time.monotonic() > until_s:
                     raise UnavailableError(worker.failure or f"{worker} does not start")
+        self._has_begun = True
 
     def install(self, built: Built, loaded: Callable[[], None]) -> None:
         """Have all inspect with another RuleSet; `loaded` is called when all do."""
@@ -212,6 +222,7 @@ class Workers:
                 worker.owes_since_s = now_s
             elif now_s - worker.owes_since_s > patience_s:
                 self._trouble(f"{worker} does not answer and is ended")
+                worker.failure = "it did not answer"
                 worker.process.kill()
             self._bring_up_to_date(worker)
             worker.channel.send(Ask())
@@ -261,6 +272,7 @@ class Workers:
                 worker.failure = reason
             case Loaded():
                 worker.works = True
+                self._unable.discard(worker.start.queue_num)
                 self._has_loaded(worker)
         return True
 
@@ -279,4 +291,7 @@ class Workers:
         self._again_s = time.monotonic() + _RESTART_S
         if worker.works:
             self._trouble(f"{worker} has ended ({worker.fate}); another one takes its place")
+        elif self._has_begun and worker.start.queue_num not in self._unable:
+            self._unable.add(worker.start.queue_num)
+            self._trouble(f"{worker} does not start ({worker.fate}); tried again every second")
         self._has_loaded(worker)

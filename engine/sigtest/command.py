@@ -27,7 +27,7 @@ from engine.trial import usable_processors
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see sigtest --help)")
+        raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def _positive(text: str) -> int:
@@ -36,8 +36,9 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="sigtest", description="Try the signatures on captures.")
+def command_line(name: str) -> argparse.ArgumentParser:
+    """The parser, for a command that is called by `name`."""
+    parser = _Parser(prog=name, description="Try the signatures on captures.")
     parser.add_argument(
         "captures",
         metavar="CAPTURE",
@@ -122,14 +123,14 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+def main(arguments: Sequence[str] | None = None, *, name: str = "sigtest") -> int:
+    """Run the command, which is called by `name`; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        code = _run(_parser().parse_args(arguments))
+        code = _run(command_line(name).parse_args(arguments))
         sys.stdout.flush()
     except BtblockerError as err:
-        print(f"sigtest: {err}", file=sys.stderr)
+        print(f"{name}: {err}", file=sys.stderr)
         return err.exit_code
     except KeyboardInterrupt:
         return 130

@@ -149,6 +149,12 @@ class PacketQueue:
             raise _BusyLongEnough
 
 
+def load_binding() -> None:
+    """Import it now if it is there, and not when a queue is opened."""
+    with contextlib.suppress(ImportError):
+        import netfilterqueue  # noqa: F401
+
+
 def _open(number: int, callback: Callable[[Any], None], flags: int) -> Any:
     try:
         from netfilterqueue import COPY_PACKET, NetfilterQueue

@@ -48,10 +48,11 @@ _decimals = st.builds(
     "{}({}, {})".format, st.sampled_from(["entropy", "printable"]), offsets, numbers
 )
 _bounds = st.tuples(st.integers(0, 5), st.integers(1, 9)).map(lambda b: f"{b[0]}..{b[0] + b[1]}")
+_fixed_places = st.one_of(
+    st.just(""), offsets.map(lambda o: f" at {o}"), _bounds.map(lambda b: f" in {b}")
+)
 _places = st.one_of(
-    st.just(""),
-    offsets.map(lambda o: f" at {o}"),
-    _bounds.map(lambda b: f" in {b}"),
+    _fixed_places,
     numbers.map(lambda n: f" at {n}"),
     st.builds(" in {}..{}".format, numbers, numbers).filter(lambda t: "(" in t),
 )
@@ -111,16 +112,19 @@ comparisons = st.one_of(
     st.builds("{} {} {}".format, st.integers(0, 2), _signs, _counts),
     st.builds("{} in [{}, {}]".format, _counts, small, small),
 )
-matches = st.one_of(
-    st.builds("{}{}".format, st.sampled_from(_names), _places),
-    st.builds(
-        "{} of {}{}".format,
-        st.sampled_from(["any", "all", "1", "2"]),
-        st.sampled_from(["them", "($a, $b)", "($b*)", "($a, $b*)"]),
-        _places,
-    ),
-    st.builds("{} of ($a){}".format, st.sampled_from(["any", "all", "1"]), _places),
-)
+
+
+def _matches(places: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds("{}{}".format, st.sampled_from(_names), places),
+        st.builds(
+            "{} of {}{}".format,
+            st.sampled_from(["any", "all", "1", "2"]),
+            st.sampled_from(["them", "($a, $b)", "($b*)", "($a, $b*)"]),
+            places,
+        ),
+        st.builds("{} of ($a){}".format, st.sampled_from(["any", "all", "1"]), places),
+    )
 
 
 def _joined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -132,7 +136,8 @@ def _joined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-conditions = st.recursive(st.one_of(comparisons, matches), _joined, max_leaves=6)
+conditions = st.recursive(st.one_of(comparisons, _matches(_places)), _joined, max_leaves=6)
+of_patterns_alone = st.recursive(_matches(_fixed_places), _joined, max_leaves=6)
 
 _text = st.lists(st.sampled_from(BYTES), min_size=1, max_size=3).map(
     lambda bs: '"' + "".join(f"\\x{b:02x}" for b in bs) + '"'

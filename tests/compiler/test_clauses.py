@@ -18,7 +18,7 @@ NAMED = '$a = "A"\n$b = "B"\n$c = "C"\n$d = "D"'
 
 
 @generous
-@given(conditions.conditions, conditions.patterns, conditions.payloads)
+@given(conditions.of_patterns_alone, conditions.patterns, conditions.payloads)
 def test_clauses_mean_what_the_condition_means(when: str, named: str, payload: bytes) -> None:
     assume(not has_errors(written.checked(when, named)))
     normal, patterns = normalise(written.condition(when)), written.patterns(named)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.compiler.explain import Explainer
@@ -134,7 +134,6 @@ flows = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(conditions, flows)
 def test_now_is_what_is_true_and_never_is_final(when: str, steps: list[Step]) -> None:
     flow = signature(when, inspect="flow", always=True)

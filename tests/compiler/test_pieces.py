@@ -4,7 +4,7 @@ import functools
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.compiler.pieces import Assembly, write_pieces
@@ -38,7 +38,6 @@ def found(bank: Bank, payload: bytes) -> list[str]:
 COPY, _ = travelled(SHIPPED.without_sources())
 
 
-@settings(deadline=None)
 @given(st.one_of(st.sampled_from(EXAMPLES), payloads, st.binary(max_size=64)))
 def test_the_pieces_decide_what_the_whole_did(payload: bytes) -> None:
     for bank, copy in (

@@ -17,7 +17,8 @@ from engine.language.diagnostics import SignatureError, has_errors
 from tests.compiler import conditions, kleene, written
 
 generous = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
 
 

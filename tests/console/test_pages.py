@@ -27,7 +27,7 @@ def test_the_status_says_what_matters() -> None:
         "worker 0: 60 s of processor time, 40 MB",
         "0: 1000 packets, 100 dropped, 4 waiting, 23 lost, 2 errors",
         "half within 10 µs, 99% within 20 µs",
-        "eth0 (native): 20 passed, 66 dropped, 1 signatures there",
+        "eth0 (native), waiting for wg0: 20 passed, 66 dropped, 1 signatures there",
         "8 from /etc/btblocker/signatures (balanced), 2 reloads, 1 refused",
         "latest reload refused",
         "error[S010]: syntax error",

@@ -51,11 +51,25 @@ class FilterProcess:
     """xdp_process.py in a namespace. `refusal` holds why it did not attach."""
 
     def __init__(
-        self, namespace: Namespace, interfaces: str, mode: str, *, prefix: tuple[str, ...] = ()
+        self,
+        namespace: Namespace,
+        interfaces: str,
+        mode: str,
+        *,
+        prefix: tuple[str, ...] = (),
+        banned: bytes | None = None,
     ) -> None:
+        """With somebody `banned`, its links are kept."""
         script = str(Path(__file__).with_name("xdp_process.py"))
         self.process = namespace.popen(
-            [*prefix, sys.executable, script, interfaces, mode],
+            [
+                *prefix,
+                sys.executable,
+                script,
+                interfaces,
+                mode,
+                *([banned.hex()] if banned else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -81,7 +81,6 @@ signatures_to_try = st.lists(
 
 @settings(
     max_examples=3,
-    deadline=None,
     # Each takes seconds: no smaller ones are looked for when one fails.
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -1,10 +1,11 @@
 """An XdpFilter in a process of its own, so that it lives in a namespace and can be killed.
 
-    python xdp_process.py INTERFACE[,INTERFACE] MODE
+    python xdp_process.py INTERFACE[,INTERFACE] MODE [BANNED]
 
 Prints one JSON object when it is attached (or could not be), then one for each line of
 JSON it reads: [method, *arguments], addresses as hexadecimal digits. Ends, and closes the
-filter, with standard input.
+filter, with standard input. With BANNED it keeps its links, as queue 0's, and bans that address
+before it attaches.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 from ipaddress import ip_network
 from typing import Any
 
-from engine.enforce.xdp import XdpFilter, XdpMode
+from engine.enforce.attachment import XdpMode
+from engine.enforce.pins import Pins
+from engine.enforce.xdp import XdpFilter
 from engine.errors import BtblockerError
 
 
@@ -48,8 +52,13 @@ def say(thing: Any) -> None:
 
 def main() -> None:
     interfaces, mode = sys.argv[1].split(","), XdpMode(sys.argv[2])
+    banned = bytes.fromhex(sys.argv[3]) if len(sys.argv) > 3 else None
     try:
-        with XdpFilter(interfaces, mode) as xdp:
+        with XdpFilter(mode, pins=Pins(0), keep=banned is not None) as xdp:
+            if banned is not None:
+                xdp.ban(banned, time.monotonic_ns() + 600 * 10**9)
+            for interface in dict.fromkeys(interfaces):
+                xdp.attach(interface)
             say({"attachments": [asdict(attachment) for attachment in xdp.attachments]})
             for line in sys.stdin:
                 say(answer(xdp, *json.loads(line)))

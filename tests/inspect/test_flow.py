@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from engine.inspect.flow import FlowTable
 from engine.inspect.packet import reverse
+from engine.inspect.starts import Starts
 
 
 def key(number: int) -> bytes:
@@ -75,3 +76,25 @@ def test_the_two_directions_never_part(steps: list[tuple[int, bool, bool]]) -> N
         assert table.side(reverse(one)).flow is side.flow
         assert table.side(one).flow is side.flow
         assert len(table) <= 8
+
+
+def test_what_sides_hold_is_bounded_together() -> None:
+    def hold(number: int, held_b: int) -> None:
+        side = table.side(key(number))
+        starts = side.starts = side.awake() or Starts(0)
+        table.hold(starts, held_b)
+
+    table = FlowTable(1000, max_held_b=100)
+    for number in range(60):
+        hold(number, 10)
+        # Two generations, and in each the one that was too much.
+        assert len(table) <= 12
+    assert len(table) == 6
+    # One that grows and one that lets go are counted for the difference.
+    table = FlowTable(1000, max_held_b=100)
+    for held_b in (10, 40, 5, 45, 0, 50):
+        hold(1, held_b)
+    assert len(table) == 1
+    for number in range(2, 60):
+        table.side(key(number))
+    assert len(table) == 59, "what holds nothing takes nobody's place"

@@ -8,7 +8,7 @@ import random
 import weakref
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.fields.turns import HEAD_B, MAX_FOLLOWED_B, MAX_TURNS, TURNS_WITH_BYTES
@@ -155,7 +155,6 @@ def traffic(draw: st.DrawFn) -> list[bytes]:
     return draw(st.lists(choice, max_size=30))
 
 
-@settings(deadline=None)
 @given(traffic(), st.floats(0, 5))
 def test_no_bytes_make_it_raise(packets: list[bytes], step_s: float) -> None:
     inspector = Inspector(EVERYTHING, max_flows=6)
@@ -173,7 +172,6 @@ segments = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(segments, max_size=60))
 def test_no_segments_make_it_raise_or_grow(steps: list[tuple[bool, int, int, int, int]]) -> None:
     inspector = Inspector(EVERYTHING)

@@ -4,7 +4,7 @@ import itertools
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.compiler.ruleset import RuleSet
@@ -244,7 +244,6 @@ def test_what_is_not_tcp_or_udp_is_accepted(datagram: bytes) -> None:
 EXAMPLES = [test.payload for s in SHIPPED.signatures for test in s.tests]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.compiler.ruleset import RuleSet
@@ -49,7 +49,6 @@ def segments(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.parametrize("ruleset", RULESETS, ids=["stream", "packet", "flow"])
-@settings(deadline=None)
 @given(st.lists(segments(), max_size=30))
 def test_the_short_way_is_only_shorter(ruleset: RuleSet, packets: list[bytes]) -> None:
     short, general = Inspector(ruleset), Inspector(ruleset)

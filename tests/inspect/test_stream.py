@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -154,3 +155,17 @@ def test_what_was_not_captured_never_comes() -> None:
     assert stream.add(100, b"abc", 10)
     assert stream.complete
     assert stream.prefix == b"abc"
+
+
+@pytest.mark.parametrize("offset", [PREFIX_B, SPACE // 2 - 1, -SPACE // 2])
+def test_what_is_far_beyond_takes_nothing(offset: int) -> None:
+    stream = StreamStart(100)
+    stream.add(102, b"waits")
+    tracemalloc.start()
+    try:
+        assert not stream.contradicted_by((100 + offset) % SPACE, b"far")
+        assert stream.overwritten_by((100 + offset) % SPACE, b"far").same_as(stream)
+        assert not stream.add((100 + offset) % SPACE, b"far")
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.fields.turns import MAX_TURNS, Turns
@@ -45,7 +45,6 @@ def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[tuple[bool, int, i
     return sent, draw(st.permutations(segments))
 
 
-@settings(deadline=None)
 @given(conversations(), st.integers(0, SPACE - 1), st.integers(0, SPACE - 1))
 def test_turns_of_tcp_are_what_has_come_in_order(
     conversation: tuple[list[bytes], list[tuple[bool, int, int]]], there: int, back: int

@@ -180,7 +180,7 @@ def _network(text: str) -> Any:
 conditions = st.recursive(_atoms, _expressions, max_leaves=12)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(conditions)
 def test_conditions(condition: syntax.Expression) -> None:
     assert parse_condition(fragment(print_condition(condition))) == condition

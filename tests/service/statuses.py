@@ -96,6 +96,7 @@ STATUS: Status = {
     "state": {"file": "/var/lib/btblocker/queue-0.sqlite", "problem": None},
     "xdp": {
         "interfaces": [{"name": "eth0", "mode": "native"}],
+        "waits_for": ["wg0"],
         "passed": 20,
         "dropped_source": 21,
         "dropped_destination": 22,

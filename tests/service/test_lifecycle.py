@@ -92,7 +92,6 @@ AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"
 @pytest.mark.parametrize(
     ("arguments", "prefix", "code", "said"),
     [
-        (("run", "--interface", "nosuch0"), (), 2, "there is no interface `nosuch0`; there are:"),
         (("run", "--queue-num", "65536"), (), 2, "--queue-num: "),
         (("run", "--queue-num", "x"), (), 2, "--queue-num: "),
         (("run",), ("env", "QUEUE_NUM=-1"), 2, "the environment's QUEUE_NUM: "),

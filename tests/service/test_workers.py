@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from engine.service.control import ask
+from engine.service.worker import MAX_UNTOLD
 from engine.service.workers import MAX_SILENCE_S
 from engine.sources.nfqueue import QUEUE_LENGTH
 from tests.service.traffic import DHT_PING, Datagrams, tcp_exchange
@@ -103,6 +105,24 @@ def test_bans_that_a_stopped_worker_could_not_be_told_reach_it_later(topology: T
             os.kill(worker["pid"], signal.SIGCONT)
         wait_until(lambda: not datagrams.pass_through(), 20, "the last ban holds")
         assert [w["pid"] for w in workers(blocker)] == [worker["pid"]]
+
+
+def test_what_a_worker_cannot_tell_takes_bounded_memory(topology: Topology) -> None:
+    """As many detections as one packet after the other can cause, and a daemon that is away."""
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
+        process = blocker.program.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for port in range(1, 2 * MAX_UNTOLD):
+                datagrams.client.sendto(DHT_PING, (datagrams.server_address, port))
+                if port % 200 == 0:
+                    time.sleep(0.02)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        wait_until(lambda: blocker.status()["queue"]["unreported"] > 0, 20, "too much was counted")
+        status = blocker.status()
+        told = status["detections"]["total"]
+        assert MAX_UNTOLD <= told <= 2 * MAX_UNTOLD - status["queue"]["unreported"]
 
 
 def test_a_full_queue_lets_packets_pass(topology: Topology) -> None:
@@ -230,3 +250,21 @@ def test_super_packets_reach_the_queue_whole(topology: Topology) -> None:
         assert len(tcp_exchange(topology, bytes(sent))) == sent
         segments = sent / 1448
         assert blocker.status()["queue"]["packets"] < segments / 2
+
+
+def test_a_worker_that_cannot_be_replaced_is_told_once(topology: Topology) -> None:
+    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker:
+        (worker,) = workers(blocker)
+        os.kill(worker["pid"], signal.SIGKILL)
+        listen = "import netfilterqueue as n; q = n.NetfilterQueue(); q.bind(0, print); q.run()"
+        thief = topology.spawn(topology.router, [sys.executable, "-c", listen], name="thief")
+
+        def told() -> list[str]:
+            return [e["message"] for e in blocker.events() if e["event"] == "trouble"]
+
+        wait_until(lambda: len(told()) == 2, 30, "told")
+        assert "killed, by somebody or for want of memory" in told()[0]
+        assert "does not start (Failed to open NFQUEUE 0: another program" in told()[1]
+        thief.stop()
+        wait_until(lambda: replaced(blocker, worker["pid"]), 20, "replaced")
+        assert len(told()) == 2
