@@ -31,6 +31,7 @@ from engine.truth import FlowKey
 T = TypeVar("T")
 
 _SUFFIXES: Final = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
+_MAX_AT_ONCE: Final = 16
 _STRENGTH: Final = {None: 0, "tag": 1, "log": 2, "drop": 3, "block": 4}
 
 
@@ -222,7 +223,9 @@ def each_capture(paths: Sequence[Path], work: Callable[[Path], T], processes: in
         processes, mp_context=get_context("fork"), initializer=_adopt, initargs=(work,)
     ) as pool:
         try:
-            yield from pool.map(_do_adopted, paths)
+            # Small captures one by one would cost more to hand out than to inspect.
+            at_once = max(1, min(_MAX_AT_ONCE, len(paths) // (processes * 16)))
+            yield from pool.map(_do_adopted, paths, chunksize=at_once)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
