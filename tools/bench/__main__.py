@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine = {"kernel": platform.release(), "processors": os.cpu_count()}
         print(json.dumps(machine | results, default=_fields, indent=2))
     else:
-        console = Console(highlight=False)
+        # A file or a pipe has no width: take what the longest rows need.
+        console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
         for result in results.values():
             for table in result.tables():
                 console.print(table)
