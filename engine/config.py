@@ -101,6 +101,14 @@ def _listen(value: object) -> object:
     return Listen(host.removeprefix("[").removesuffix("]"), int(port))
 
 
+def _mark(value: object) -> int:
+    if isinstance(value, str):
+        value = int(value, 0)
+    if not isinstance(value, int) or not 0 < value < 1 << 32 or value.bit_count() != 3:
+        raise ValueError("it must have three bits of 32 set, as in 0x70000000")
+    return value
+
+
 class Settings(BaseModel):
     """What a running blocker is told. Durations are in seconds."""
 
@@ -149,6 +157,21 @@ class Settings(BaseModel):
     )
     defragment: bool = Field(
         True, description="have the kernel put fragments together (connection tracking)"
+    )
+    offload: bool = Field(
+        True, description="let the kernel decide alone about TCP connections that are settled"
+    )
+    offload_mark: Annotated[int, BeforeValidator(_mark)] = Field(
+        0x70000000, description="the three bits of connection marks that are ours"
+    )
+    offload_after: int = Field(
+        64,
+        ge=1,
+        le=1 << 20,
+        description="packets between two looks at what is settled in a connection",
+    )
+    reset: bool = Field(
+        False, description="reset refused TCP connections, so that clients give up at once"
     )
     ban: BanTarget = Field(
         "source", description="whom a detection bans, where its signature does not say"
@@ -210,6 +233,14 @@ class Settings(BaseModel):
     def queues(self) -> range:
         """The numbers of the queues."""
         return range(self.queue_num, self.queue_num + self.workers)
+
+    @property
+    def mark_bits(self) -> int:
+        """The bits of connection marks that are ours; 0 where connections are not marked.
+
+        They are not tracked, perhaps, where fragments are not put together.
+        """
+        return self.offload_mark if self.offload and self.defragment else 0
 
 
 # What a reload may change of whom is banned, and for how long.

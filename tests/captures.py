@@ -24,9 +24,18 @@ def udp(source: str, sport: int, destination: str, dport: int, payload: bytes) -
 
 
 def tcp(
-    source: str, sport: int, destination: str, dport: int, payload: bytes, sequence: int = 1
+    source: str,
+    sport: int,
+    destination: str,
+    dport: int,
+    payload: bytes,
+    sequence: int = 1,
+    *,
+    flags: int = 0x18,
+    acknowledgement: int = 1,
 ) -> bytes:
-    header = struct.pack(">HHIIBBHHH", sport, dport, sequence, 1, 0x50, 0x18, 0xFFFF, 0, 0)
+    numbers = sport, dport, sequence, acknowledgement
+    header = struct.pack(">HHIIBBHHH", *numbers, 0x50, flags, 0xFFFF, 0, 0)
     return ip(source, destination, 6, header + payload)
 
 

@@ -52,6 +52,8 @@ def test_every_variable_is_a_setting() -> None:
         ("queue_num", "65535", 65535),
         ("max_flows", "1000000", 1000000),
         ("detection_profile", "strict", "strict"),
+        ("offload_mark", "0xe00", 0xE00),
+        ("offload_mark", 0x700, 0x700),
         ("detection_log", "/var/log/x", Path("/var/log/x")),
         ("state_directory", "/var/lib/x", Path("/var/lib/x")),
         ("ban", "endpoint", "endpoint"),
@@ -97,9 +99,17 @@ def test_wrong_values_name_their_origin(variable: str, value: str, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [({"chain": "PREROUTING"}, "--chain"), ({"chain": ""}, "--chain")],
+    [
+        ({"chain": "PREROUTING"}, "--chain"),
+        ({"chain": ""}, "--chain"),
+        *(
+            ({"offload_mark": mask}, "--offload-mark: it must have three bits of 32 set")
+            for mask in ("0x3", "0x1f", "0x700000000", 15)
+        ),
+        ({"offload_mark": "seven"}, "--offload-mark: .*'seven'"),
+    ],
 )
-def test_wrong_chains(flags: dict[str, Any], message: str) -> None:
+def test_wrong_chains_and_marks(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_settings(None, {}, flags)
 

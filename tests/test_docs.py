@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from engine.config import load_settings
 from engine.selftest import self_test
 from engine.signatures import load
 from tools.reference import DOCUMENTS, rendered
@@ -56,6 +58,59 @@ def test_links_lead_somewhere() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+# Each claim of these has a test, named as `tests/FILE.py::test_name`.
+WITH_TESTS = ("reliability.md",)
+
+
+def missing_tests(document: Path) -> list[str]:
+    """The tests that a document names and that are not there."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", document.read_text("utf-8"))
+    assert named, f"{document.name} names no test"
+    return [
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).exists() or f"def {test}(" not in (ROOT / file).read_text("utf-8")
+    ]
+
+
+@pytest.mark.parametrize("name", WITH_TESTS)
+def test_the_tests_that_documents_name_are_there(name: str) -> None:
+    assert missing_tests(ROOT / "docs" / name) == []
+
+
+def _said_by_the_engine() -> str:
+    """Its source, with texts that go over several lines put together."""
+    source = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "engine").rglob("*.py")))
+    return re.sub(r'"\s*\n\s*f?"', "", source)
+
+
+def _quoted_messages() -> list[str]:
+    """First columns of the tables of messages in operations.md."""
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    tables = re.findall(r"\| message \| .*\n\|[ -|]*\n((?:\|.*\n)+)", text)
+    rows = [row for table in tables for row in table.splitlines()]
+    return [message for row in rows for message in re.findall(r"`(.+?)`", row.split("|")[1])]
+
+
+def test_messages_to_look_up_are_those_that_are_said() -> None:
+    """As far as they are the same each time: numbers differ, and `...` stands for the rest."""
+    said, messages = _said_by_the_engine(), _quoted_messages()
+    assert len(messages) > 10
+    parts = [
+        (part.strip(), message) for message in messages for part in re.split(r"\.\.\.|\d+", message)
+    ]
+    assert [message for part, message in parts if part not in said] == []
+
+
+def test_example_configurations_are_right(tmp_path: Path) -> None:
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    blocks = re.findall(r"^ *```toml\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "btblocker.toml").write_text(textwrap.dedent(block))
+        load_settings(tmp_path / "btblocker.toml", {}, {})
 
 
 def test_behind_each_claim_of_security_stands_a_test() -> None:

@@ -10,11 +10,15 @@ from pathlib import Path
 from engine.config import Settings, load_settings
 
 # What the queue's rules depend on, in the order of `--help`.
-RULE_SETTINGS = ("queue_num", "workers", "chain", "fail_open", "tunnels", "defragment")
+RULE_SETTINGS = (
+    *("queue_num", "workers", "chain", "fail_open", "tunnels", "defragment"),
+    *("offload", "offload_mark", "reset"),
+)
 
 _VALUES = {
     "chain": "INPUT,FORWARD,OUTPUT",
     "interface": "IF[,IF]",
+    "offload_mark": "MASK",
     "queue_num": "N",
     "signatures": "DIR",
     "state_directory": "DIR",

@@ -66,6 +66,10 @@ def _packets(status: Status) -> Iterator[tuple[str, str]]:
         f"{queue['waiting']} waiting, "
         f"{queue['queue_dropped'] + queue['user_dropped']} lost, {queue['errors']} errors",
     )
+    yield (
+        "connections",
+        f"{queue['released']} times left to the kernel to pass, {queue['refused']} to be dropped",
+    )
     latency = status["latency"]
     if any(latency["counts"]):
         half, most = (quantile_s(latency, share) for share in (0.5, 0.99))

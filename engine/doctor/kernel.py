@@ -63,8 +63,9 @@ def rules_possible(settings: Settings) -> Iterator[Finding]:
     reason = " ".join(done.stderr.split())
     yield problem(
         f"the kernel does not take our iptables rules: {reason}",
-        "load what is missing (modprobe xt_NFQUEUE nfnetlink_queue nf_conntrack xt_addrtype), or"
-        " use a kernel that has it; as root",
+        "load what is missing (modprobe xt_NFQUEUE nfnetlink_queue nf_conntrack xt_addrtype"
+        " xt_connmark xt_CONNMARK xt_bpf nf_conntrack_netlink), or use a kernel that has it; as"
+        " root",
     )
 
 

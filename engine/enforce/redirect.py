@@ -10,29 +10,35 @@ The kernel puts fragments together for connection tracking, before any packet co
 network namespace in which a rule asks for its states. So one of ours does, and does nothing
 else. Without it the first fragment of a packet would come alone, and all the others without
 ports.
+
+Connections that are marked (`connmark`) have a chain beside it, and where they are to be reset one
+in the filter table, ahead of the operator's own rules.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from engine.config import Settings
+from engine.enforce.connmark import MarkBits
+from engine.enforce.marked_rules import before_queue, for_marked, resetting
 from engine.errors import InputError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_CHAINS = ("INPUT", "FORWARD")
 
-_TABLE = "mangle"
+_MANGLE, _FILTER = "mangle", "filter"
 _HOOKS = ("INPUT", "FORWARD", "OUTPUT")
 # A tunnel that begins or ends on this machine is seen without its outer header anyway.
 _FORWARDED = "-m addrtype ! --src-type LOCAL ! --dst-type LOCAL"
@@ -46,12 +52,16 @@ _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 _IPV4 = "iptables"
 _IPV6 = "ip6tables"
+_VERSIONS = {_IPV4: 4, _IPV6: 6}
+
+# Chains and the rules in each.
+_Chains = Mapping[str, Sequence[str]]
 
 
 class Redirect:
     """The rules for one queue, in both IP versions. As a context manager, there while open.
 
-    The chain's name carries the queue number, so that instances with other queues do not
+    The chains' names carry the queue number, so that instances with other queues do not
     meet. What a killed run left behind is replaced by `install` and taken away by `remove`.
     """
 
@@ -64,12 +74,15 @@ class Redirect:
         fail_open: bool = True,
         tunnels: bool = True,
         defragment: bool = True,
+        marks: MarkBits | None = None,
+        reset: bool = False,
     ) -> None:
         """Packets are spread over `queues` queues from `queue_num` on, both ways of a flow to one.
 
         Where nobody listens they pass if `fail_open`, and are dropped otherwise. `tunnels`: those
         that pass through are queued as well; `defragment`: fragments come as the packets they are
-        of.
+        of. Connections that have `marks` pass by the queue or are dropped; with `reset` the ends
+        of those that are dropped are told so.
 
         Raises InputError for a queue number or a chain that iptables does not know.
         """
@@ -80,17 +93,16 @@ class Redirect:
             if chain not in _HOOKS:
                 raise InputError(f"there is no chain {chain!r}: choose from {', '.join(_HOOKS)}")
         self._own_chain = f"BTBLOCKER-{queue_num}"
-        target = (
+        self._marked_chain = f"{self._own_chain}-MARKED"
+        self._hooks = tuple(dict.fromkeys(chains))
+        numbers = (
             f"--queue-num {queue_num}" if queues == 1 else f"--queue-balance {queue_num}:{last}"
         )
-        if fail_open:
-            target += " --queue-bypass"
-        queued = _PROTOCOLS + _TUNNELS if tunnels else _PROTOCOLS
-        self._queue_rules = [
-            *([f"-A {self._own_chain} {_FRAGMENTS}"] if defragment else []),
-            *(f"-A {self._own_chain} {packets} -j NFQUEUE {target}" for packets in queued),
-        ]
-        self._jumps = [f"-A {chain} -j {self._own_chain}" for chain in dict.fromkeys(chains)]
+        self._to_queue = f"NFQUEUE {numbers}{' --queue-bypass' if fail_open else ''}"
+        self._queued = _PROTOCOLS + _TUNNELS if tunnels else _PROTOCOLS
+        self._defragment = defragment
+        self._marks = marks
+        self._reset = reset and marks is not None
 
     def __enter__(self) -> Self:
         self.install()
@@ -107,9 +119,15 @@ class Redirect:
     def rules(self) -> list[str]:
         """The same rules as shell commands, for an operator who manages them alone."""
         return [
-            f"{command} -t {_TABLE} {rule}"
-            for command in (_IPV4, _IPV6)
-            for rule in (f"-N {self._own_chain}", *self._queue_rules, *self._jumps)
+            f"{command} -t {table} {rule}"
+            for command in _VERSIONS
+            for table, chains in self._wanted(command).items()
+            if chains
+            for rule in (
+                *(f"-N {chain}" for chain in chains),
+                *_contents(chains),
+                *self._jumps(table),
+            )
         ]
 
     def install(self) -> None:
@@ -147,37 +165,75 @@ class Redirect:
         """Those of `rules` that are not in place. Raises UnavailableError as `install` does."""
         lacking = []
         for command in [_IPV4] if _why_no_ipv6() else [_IPV4, _IPV6]:
-            _run([command, "-w", "-t", _TABLE, "-S"])  # which complains, where the others say no
+            # Which complains, where the others say no.
+            _run(_MANGLE, [command, "-w", "-t", _MANGLE, "-S"])
             mine = [rule for rule in self.rules() if rule.startswith(f"{command} ")]
             lacking += [rule for rule in mine if not _is_there(rule)]
         return lacking
 
+    def _wanted(self, command: str) -> dict[str, _Chains]:
+        """By table; what resets connections before what hands them to it."""
+        queue = [_FRAGMENTS] if self._defragment else []
+        mangle = {self._own_chain: queue}
+        filters = {}
+        if self._marks is not None:
+            queue += before_queue(self._marks, self._marked_chain)
+            mangle[self._marked_chain] = [
+                *for_marked(self._marks, self._to_queue, _VERSIONS[command], reset=self._reset)
+            ]
+            if self._reset:
+                filters[self._own_chain] = [*resetting(self._marks)]
+        queue += [f"{packets} -j {self._to_queue}" for packets in self._queued]
+        return {_FILTER: filters, _MANGLE: mangle}
+
+    def _jumps(self, table: str) -> list[str]:
+        if table == _MANGLE:
+            return [f"-A {hook} -j {self._own_chain}" for hook in self._hooks]
+        return [f"-I {hook} -j {self._own_chain}" for hook in self._hooks]
+
     def _install(self, command: str) -> None:
-        # One transaction: declaring the chain also empties a leftover one.
-        present = _run([command, "-w", "-t", _TABLE, "-S"])
-        _restore(
-            command,
-            [
-                f":{self._own_chain} - [0:0]",
-                *self._deletions(present),
-                *self._queue_rules,
-                *self._jumps,
-            ],
-        )
+        try:
+            for table, chains in self._wanted(command).items():
+                self._replace(command, table, chains)
+        except UnavailableError:
+            with contextlib.suppress(UnavailableError):
+                self._replace(command, _FILTER, {})
+            raise
 
     def _remove(self, command: str) -> bool:
         """Whether there were some."""
-        present = _run([command, "-w", "-t", _TABLE, "-S"])
-        if f"-N {self._own_chain}" in present.splitlines():
-            emptied = [f"-F {self._own_chain}", f"-X {self._own_chain}"]
-            _restore(command, [*self._deletions(present), *emptied])
-            return True
-        return False
+        had_mangle = self._replace(command, _MANGLE, {})
+        return self._replace(command, _FILTER, {}) or had_mangle
+
+    def _replace(self, command: str, table: str, chains: _Chains) -> bool:
+        """Have these chains of ours in a table, with jumps to the first, and no others.
+
+        Gives whether that has changed anything.
+        """
+        present = _run(table, [command, "-w", "-t", table, "-S"])
+        known = {self._own_chain, self._marked_chain}
+        leftover = [line[3:] for line in present.splitlines() if line[:3] == "-N "]
+        leftover = [chain for chain in leftover if chain in known and chain not in chains]
+        # One transaction: declaring a chain also empties the one that is there.
+        lines = [
+            *(f":{chain} - [0:0]" for chain in (*chains, *leftover)),
+            *self._deletions(present),
+            *(f"-X {chain}" for chain in leftover),
+            *_contents(chains),
+            *(self._jumps(table) if chains else ()),
+        ]
+        if lines:
+            _restore(command, table, lines)
+        return bool(lines)
 
     def _deletions(self, present: str) -> list[str]:
         """A -D for each jump to our chain, whoever added it, from the output of -S."""
         jump = re.compile(rf"-A (.* -j {re.escape(self._own_chain)})$", re.MULTILINE)
         return [f"-D {match[1]}" for match in jump.finditer(present)]
+
+
+def _contents(chains: _Chains) -> list[str]:
+    return [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
 
 
 def redirect_for(settings: Settings) -> Redirect:
@@ -189,6 +245,8 @@ def redirect_for(settings: Settings) -> Redirect:
         fail_open=settings.fail_open,
         tunnels=settings.tunnels,
         defragment=settings.defragment,
+        marks=MarkBits.of(settings.mark_bits) if settings.mark_bits else None,
+        reset=settings.reset,
     )
 
 
@@ -203,23 +261,24 @@ def _why_no_ipv6() -> str:
 
 def _is_there(rule: str) -> bool:
     """Ask iptables, who may print a rule in other words than it was given in."""
-    asked = {"-N": "-S", "-A": "-C"}
+    asked = {"-N": "-S", "-A": "-C", "-I": "-C"}
     command, *words = (asked.get(word, word) for word in shlex.split(rule))
     return _call([command, "-w", *words]).returncode == 0
 
 
-def _restore(command: str, lines: Sequence[str]) -> None:
-    """Apply lines to the table in one transaction, leaving everything else in it alone."""
+def _restore(command: str, table: str, lines: Sequence[str]) -> None:
+    """Apply lines to a table in one transaction, leaving everything else in it alone."""
     _run(
+        table,
         [f"{command}-restore", "--noflush", "-w"],
-        "\n".join([f"*{_TABLE}", *lines, "COMMIT", ""]),
+        "\n".join([f"*{table}", *lines, "COMMIT", ""]),
     )
 
 
-def _run(command: Sequence[str], stdin: str = "") -> str:
+def _run(table: str, command: Sequence[str], stdin: str = "") -> str:
     done = _call(command, stdin)
     if done.returncode != 0:
-        raise _refused(done)
+        raise _refused(table, done)
     return done.stdout
 
 
@@ -235,6 +294,6 @@ def _call(command: Sequence[str], stdin: str = "") -> subprocess.CompletedProces
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _refused(done: subprocess.CompletedProcess[str]) -> UnavailableError:
+def _refused(table: str, done: subprocess.CompletedProcess[str]) -> UnavailableError:
     reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-    return UnavailableError(f"{done.args[0]} refuses the rules of table {_TABLE}: {reason}")
+    return UnavailableError(f"{done.args[0]} refuses the rules of table {table}: {reason}")

@@ -18,6 +18,7 @@ class Flow:
     """A conversation between two endpoints, both directions.
 
     `dropped`: a signature has decided it; every later packet goes the same way.
+    `due`: at so many packets it is looked at again, even if they tell nothing.
     `opener`: the key of the direction that opened it, None where that was not seen.
     `reported`: ids of signatures that have been detected in it already.
     `turns`: how it began, from its first payload on for as long as signatures follow it;
@@ -28,6 +29,7 @@ class Flow:
 
     __slots__ = (
         "dropped",
+        "due",
         "opener",
         "packets",
         "payload_packets",
@@ -39,6 +41,7 @@ class Flow:
 
     def __init__(self, opener: bytes | None) -> None:
         self.dropped = False
+        self.due = 0
         self.packets = 0
         self.payload_packets = 0
         self.opener = opener
@@ -102,6 +105,10 @@ class FlowTable:
         """The sender's side of the flow that a packet with this key belongs to."""
         side = self._young.get(key)
         return side if side is not None else self._bring(key)
+
+    def known(self, key: bytes) -> Side | None:
+        """The sender's side of a flow, if it has been seen; remembers nothing."""
+        return self._young.get(key) or self._old.get(key)
 
     def start(self, key: bytes) -> Side:
         """Begin a new flow in place of any that has this key."""

@@ -10,8 +10,8 @@ from engine.fields.turns import HEAD_B
 from engine.inspect.connection import synchronise
 from engine.inspect.flow import DEFAULT_MAX_FLOWS, MAX_HELD_B, Flow, FlowTable
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
-from engine.inspect.judgement import ACCEPTED, DROPPED, Judge, Judgement, Verdict, both
-from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode
+from engine.inspect.judgement import ACCEPTED, DROPPED, SETTLED, Judge, Judgement, Verdict, both
+from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode, reverse
 from engine.inspect.preface import MAY_BE_PREFACES, preface_of_proxy, preface_to_proxy
 from engine.inspect.starts import MIDDLE_SEGMENTS, Settled, Starts
 from engine.inspect.stream import StreamStart
@@ -21,6 +21,8 @@ from engine.inspect.stream import StreamStart
 _COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 # Of a TCP header behind the same: both sequence numbers, data offset, flags.
 _COMMON_TCP = struct.Struct(">24xIIBB").unpack_from
+# More packets than a flow has.
+_NEVER = 1 << 62
 
 
 class Inspector:
@@ -35,8 +37,12 @@ class Inspector:
         *,
         max_flows: int = DEFAULT_MAX_FLOWS,
         max_held_b: int = MAX_HELD_B,
+        settles_every: int = _NEVER,
     ) -> None:
+        """After `settles_every` packets of a TCP flow, and as many again, it may be `SETTLED`."""
         self.ruleset = ruleset
+        # Odd: segments and acknowledgements may take turns, and both must come up.
+        self._settles_every = settles_every | 1
         self._udp = FlowTable(max_flows)
         self._tcp = FlowTable(max_flows, first_seen_opens=False, max_held_b=max_held_b)
         self._judge = Judge()
@@ -96,9 +102,11 @@ class Inspector:
                         and (self.ruleset.tcp_by_stream or self._is_past_turns(flow))
                     ):
                         # What most segments are: nothing is looked for in them any more.
-                        flow.packets += 1
+                        flow.packets = packets = flow.packets + 1
                         flow.payload_packets += body < total_len
-                        return DROPPED if flow.dropped else ACCEPTED
+                        if packets < flow.due:
+                            return ACCEPTED
+                        return self._look(key, flow, acknowledgement)
                 payload = datagram[body:]
                 packet = Packet(TCP, key, payload, len(payload), sequence, flags, acknowledgement)
                 return self._segment(packet, now_s)
@@ -107,6 +115,28 @@ class Inspector:
 
     def _is_past_turns(self, flow: Flow) -> bool:
         return flow.turns is None and not self.ruleset.tcp_packet.rules
+
+    def _look(self, key: bytes, flow: Flow, acknowledgement: int) -> Judgement:
+        """The judgement of a packet that tells nothing.
+
+        `SETTLED` if it is due and nothing is looked for in what its receiver will send. All that
+        is of interest of that must have arrived. Otherwise the peer could take other bytes for
+        the stream's start than those that have been inspected.
+        """
+        if flow.dropped:
+            return DROPPED
+        if flow.packets < flow.due:
+            return ACCEPTED
+        first = not flow.due
+        flow.due = flow.packets + self._settles_every
+        if first:
+            return ACCEPTED
+        if not self.ruleset.tcp_by_stream and not self._is_past_turns(flow):
+            return ACCEPTED
+        side = self._tcp.known(reverse(key))
+        if side is None or side.starts is None:
+            return ACCEPTED
+        return SETTLED if side.starts.settled_by(acknowledgement) else ACCEPTED
 
     def judge(self, packet: Packet, now_s: float) -> Judgement:
         """Judge what `decode` has made of a datagram; the answer is that of `inspect`."""
@@ -168,7 +198,7 @@ class Inspector:
             asks = packet.flags & (SYN | ACK) == SYN and not packet.payload_len
             return ACCEPTED if asks else DROPPED
         if not payload:
-            return ACCEPTED
+            return self._look(packet.key, flow, packet.acknowledgement)
         flow.payload_packets += 1
         starts = side.starts
         if starts is None:
@@ -195,6 +225,8 @@ class Inspector:
                 and not isinstance(starts, Settled)
             ):
                 judgement = self._follow_segment(starts, judgement, packet, sequence, flow, now_s)
+        if not new and judgement is ACCEPTED:
+            return self._look(packet.key, flow, packet.acknowledgement)
         if new and not isinstance(starts, Settled):
             if starts.complete or starts.watched:
                 starts.settle()

@@ -70,6 +70,9 @@ class Judgement:
 # What nearly every packet gets; the same object each time, so that `is` tells.
 ACCEPTED = Judgement(Verdict.ACCEPT)
 DROPPED = Judgement(Verdict.DROP)
+# An accepted packet whose receiver has nothing more to say in this flow that is looked for. That
+# is told now and then, not with each packet.
+SETTLED = Judgement(Verdict.ACCEPT)
 
 
 class Judge:
@@ -145,6 +148,7 @@ class Judge:
         flow.reported |= {detection.signature for detection in detections}
         if any(detection.action in STOPPING for detection in detections):
             flow.dropped = True
+            flow.due = 0
             return Judgement(Verdict.DROP, tuple(detections))
         return Judgement(Verdict.ACCEPT, tuple(detections))
 

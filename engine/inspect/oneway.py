@@ -36,6 +36,15 @@ class OneWayFlows:
         again = tuple(replace(found, two_way=True, repeated=True) for found in detections)
         self._waiting[detections[0].key] = again
 
+    def waits_for(self, datagram: bytes) -> bool:
+        """Whether the flow of this datagram has detections that wait for the other side."""
+        if not self._waiting:
+            return False
+        packet = decode(datagram)
+        return packet is not None and (
+            packet.key in self._waiting or reverse(packet.key) in self._waiting
+        )
+
     def answered(self, datagram: bytes) -> tuple[Detection, ...]:
         """What was detected before and proves two-way by this datagram, of a dropped flow."""
         if not self._waiting:

@@ -93,6 +93,11 @@ class Settled:
         """As that of `Starts`."""
         return (sequence - self._first) & SEQUENCE_MASK < self._length
 
+    def settled_by(self, acknowledgement: int) -> bool:
+        """As that of `Starts`."""
+        received = (acknowledgement - self._first) & SEQUENCE_MASK
+        return self._length <= received <= SEQUENCE_MASK >> 1
+
     def woken(self) -> Starts:
         """What it was made of, to be changed."""
         starts = Starts(self._first)
@@ -110,6 +115,10 @@ class SettledRequest(Settled):
     def tells(self, sequence: int, data: bytes, at: int) -> bool:
         """As that of `Starts`."""
         return data[at : at + 4] in _REQUESTS or super().tells(sequence, data, at)
+
+    def settled_by(self, acknowledgement: int) -> bool:
+        """Another request may come."""
+        return False
 
 
 class Starts(StreamStart):
@@ -150,6 +159,10 @@ class Starts(StreamStart):
         if not self.settled or (sequence - self.first) & SEQUENCE_MASK < self._length:
             return True
         return self._asks and data[at : at + 4] in _REQUESTS
+
+    def settled_by(self, acknowledgement: int) -> bool:
+        """Whether nothing will tell anything new if the peer has received all up to there."""
+        return self.settled and self.at_rest().settled_by(acknowledgement)
 
     def may_begin(self, first: int) -> None:
         """A SYN names a start. Until the peer acknowledges one, nobody knows which is real."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import socketserver
@@ -20,6 +21,7 @@ from io import BufferedIOBase
 from typing import Any, NamedTuple
 
 from engine.errors import BtblockerError, UnavailableError
+from engine.service.clients import BoundedClients
 
 TIMEOUT_S = 5.0
 MAX_REQUEST_B = 65536
@@ -57,23 +59,25 @@ class _Connection(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        if not _peer(self.request).trusted:
-            answer: Mapping[str, Any] = {"error": "only root may ask"}
-        else:
-            answer = answer_to(self.rfile, self.server.handler)
-        self.wfile.write(json.dumps(answer).encode() + b"\n")
+        self.wfile.write(_line(answer_to(self.rfile, self.server.handler)))
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(BoundedClients, socketserver.UnixStreamServer):
     def __init__(self, address: str, handler: Handler) -> None:
         self.handler = handler
         super().__init__(address, _Connection)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or said nothing concerns nobody else."""
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether root asks. Nobody else takes a place that root may want."""
+        if _peer(request).trusted:
+            return True
+        with contextlib.suppress(OSError):
+            request.sendall(_line({"error": "only root may ask"}))
+        return False
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
 
 
 def answer_to(client: BufferedIOBase, handler: Handler) -> Mapping[str, Any]:
@@ -143,8 +147,12 @@ def ask(queue_num: int, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S
     """
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout_s)
+            # Until it is connected it blocks: otherwise it would be refused, and not wait, while
+            # others knock (unix(7), EAGAIN).
+            patience = struct.pack("ll", math.ceil(timeout_s), 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             connection.connect(_address(queue_num))
+            connection.settimeout(timeout_s)
             if not (peer := _peer(connection)).trusted:
                 raise UnavailableError(
                     f"process {peer.pid} of user {peer.user} answers for queue {queue_num} here, "

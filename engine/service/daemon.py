@@ -41,6 +41,7 @@ from engine.service.interfaces import WatchedInterfaces, chosen_interfaces
 from engine.service.losses import Losses
 from engine.service.messages import Start
 from engine.service.notify import ServiceManager
+from engine.service.offload import OffloadedPath
 from engine.service.reload import Reloader
 from engine.service.snapshot import status_of
 from engine.service.status import Status
@@ -83,7 +84,11 @@ class Daemon:
         self._exporter: Exporter | None = None
         self._selector = selectors.DefaultSelector()
         self._workers = self._make_workers()
-        self._enforcement = Enforcement(settings, read_machine(), self._workers)
+        self._offloaded = (
+            OffloadedPath(self._workers, settings.mark_bits) if settings.mark_bits else None
+        )
+        path = self._workers if self._offloaded is None else self._offloaded
+        self._enforcement = Enforcement(settings, read_machine(), path)
         self._reloader = Reloader(self._selector)
         self._reloads = 0
         self._handlers: dict[str, Callable[[dict[str, Any]], Mapping[str, Any] | Deferred]] = {
@@ -105,6 +110,8 @@ class Daemon:
             held.callback(self._enforcement.close)
             held.enter_context(self._workers)
             self._workers.begin(self._built)
+            if self._offloaded is not None:
+                held.enter_context(self._offloaded)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
             self._begin_xdp(held)
             self._install_rules(held)
@@ -195,6 +202,8 @@ class Daemon:
             settings.log_level,
             sends_packets=settings.detection_log is not None,
             max_flows=settings.max_flows,
+            mark_bits=settings.mark_bits,
+            offload_after=settings.offload_after,
         )
         starts = [replace(start, queue_num=number) for number in settings.queues]
         return Workers(
@@ -361,6 +370,8 @@ class Daemon:
             raise
 
         def in_force() -> None:
+            if self._offloaded is not None:
+                self._offloaded.inspect_again()
             self._events.reloaded(self._built.signatures, time.monotonic() - began_s)
             ended()
 

@@ -15,7 +15,9 @@ class Start:
     """The first message: which queue to take packets from, and whether to drop any.
 
     `of_several`: other workers want to know of tags. `sends_packets`: what is detected is sent
-    along. `max_flows`: how many are remembered, of TCP and of UDP.
+    along. `max_flows`: how many are remembered, of TCP and of UDP. `mark_bits`: those of
+    `ConnectionMarks`, 0 for none; `offload_after`: so many packets of a flow pass between two
+    looks at what is settled.
     """
 
     queue_num: int
@@ -25,6 +27,8 @@ class Start:
     log_level: str
     sends_packets: bool
     max_flows: int
+    mark_bits: int
+    offload_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,10 @@ class Counters:
     flows: int = 0
     unreported: int = 0
     """Detections that the daemon was too busy to hear of: dropped, but not banned."""
+    released: int = 0
+    """How often a connection was left to the kernel, to pass or"""
+    refused: int = 0
+    """to be dropped."""
     latency: Latency = field(default_factory=Latency)
 
     def __add__(self, other: Counters) -> Counters:
@@ -117,5 +125,7 @@ class Counters:
             self.errors + other.errors,
             self.flows + other.flows,
             self.unreported + other.unreported,
+            self.released + other.released,
+            self.refused + other.refused,
             self.latency + other.latency,
         )

@@ -64,6 +64,11 @@ def _lost(status: Status) -> list[Sample]:
     return [(("queue",), queue["queue_dropped"]), (("socket",), queue["user_dropped"])]
 
 
+def _offloaded(status: Status) -> list[Sample]:
+    queue = status["queue"]
+    return [(("pass",), queue["released"]), (("drop",), queue["refused"])]
+
+
 def _detections(status: Status) -> Iterator[Sample]:
     for signature, count in status["detections"]["by_signature"].items():
         yield (signature,), count
@@ -128,6 +133,13 @@ METRICS = (
         "counter",
         "Packets from the queues, by verdict.",
         _verdicts,
+        ("verdict",),
+    ),
+    Metric(
+        "btblocker_offloads",
+        "counter",
+        "How often a connection was left to the kernel, to pass or to be dropped.",
+        _offloaded,
         ("verdict",),
     ),
     Metric(

@@ -19,6 +19,7 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from engine.privileges import drop_privileges
+from engine.service.clients import BoundedClients
 from engine.service.metrics import registry
 from engine.service.status import Status
 
@@ -28,19 +29,16 @@ STATUS_WANTED = b"status\n"
 
 _CLIENT_TIMEOUT_S = 10
 _DAEMON_TIMEOUT_S = 10
-# A connection at a time takes one each; some are the process's own.
+# Clients have one each; some are the process's own.
 _MAX_OPEN_FILES = 128
 
 
-class _Server(ThreadingWSGIServer):
+class _Server(BoundedClients, ThreadingWSGIServer):
     def server_bind(self) -> None:
         # Not HTTPServer's: it asks the DNS for our name, and may wait for long.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "btblocker", int(self.server_address[1])
         self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away or says nothing concerns nobody else."""
 
 
 class _ServerV6(_Server):

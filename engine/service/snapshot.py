@@ -98,6 +98,8 @@ def _queue(settings: Settings, counters: Counters) -> QueueStatus:
         "capacity": QUEUE_LENGTH * settings.workers,
         "queue_dropped": sum(queue.queue_dropped for queue in kernel),
         "user_dropped": sum(queue.user_dropped for queue in kernel),
+        "released": counters.released,
+        "refused": counters.refused,
     }
 
 

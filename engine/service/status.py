@@ -16,7 +16,11 @@ class ProcessUsage(TypedDict):
 
 
 class QueueStatus(TypedDict):
-    """Packets since the start, of all queues; `waiting` and `capacity` are of this moment."""
+    """Packets since the start, of all queues; `waiting` and `capacity` are of this moment.
+
+    `released` and `refused` is how often connections were left to the kernel, to pass or to be
+    dropped.
+    """
 
     number: int
     packets: int
@@ -28,6 +32,8 @@ class QueueStatus(TypedDict):
     capacity: int
     queue_dropped: int
     user_dropped: int
+    released: int
+    refused: int
 
 
 class WorkerStatus(TypedDict):

@@ -21,7 +21,7 @@ from engine.compiler.ruleset import RuleSet
 from engine.enforce.banned import BannedAddresses
 from engine.errors import UnavailableError
 from engine.inspect.inspector import Inspector
-from engine.inspect.judgement import ACCEPTED, Verdict
+from engine.inspect.judgement import ACCEPTED, SETTLED, Verdict
 from engine.inspect.oneway import OneWayFlows
 from engine.privileges import Capability, drop_privileges
 from engine.service.channel import Channel
@@ -40,6 +40,7 @@ from engine.service.messages import (
     Start,
     Tagged,
 )
+from engine.service.offload import Offload
 from engine.sources.nfqueue import PacketQueue, load_binding
 
 # Detections that wait to be told while the daemon is busy.
@@ -55,7 +56,10 @@ class Worker:
     def __init__(self, channel: Channel, start: Start, ruleset: RuleSet) -> None:
         """Bind the queue. Raises UnavailableError."""
         self._channel = channel
-        self._inspector = Inspector(ruleset, max_flows=start.max_flows)
+        self._offload = Offload(start.mark_bits)
+        self._inspector = Inspector(
+            ruleset, max_flows=start.max_flows, settles_every=start.offload_after
+        )
         if start.of_several:
             self._inspector.tags.tell = self._tell_tag
         self._enforces = not start.monitor_only
@@ -102,12 +106,20 @@ class Worker:
         judgement = self._inspector.inspect(datagram, now_s)
         if judgement is ACCEPTED:
             return False
+        if judgement is SETTLED:
+            self._offload.release(datagram)
+            return False
         self._one_way.note(judgement.detections)
         detections = judgement.detections or self._one_way.answered(datagram)
         if detections:
             packet = datagram if self._sends_packets else b""
             self._report(Detected(detections, packet))
-        return judgement.verdict is Verdict.DROP and self._enforces
+        if judgement.verdict is not Verdict.DROP or not self._enforces:
+            return False
+        # Who has not answered yet must be heard.
+        if not self._one_way.waits_for(datagram):
+            self._offload.refuse(datagram, at_once=bool(detections))
+        return True
 
     def _report(self, detected: Detected) -> None:
         if self._untold or not self._channel.send(detected):
@@ -179,6 +191,8 @@ class Worker:
             errors=queue.errors,
             flows=self._inspector.flows,
             unreported=self._unreported,
+            released=self._offload.released,
+            refused=self._offload.refused,
             latency=queue.latency,
         )
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from engine.enforce.connmark import MarkBits
 from engine.enforce.redirect import Redirect
 from engine.errors import InputError
 from tests.enforce.conftest import ROOT
 from tests.netns import Namespace
 
 COMMANDS = ("iptables", "ip6tables")
+BITS = MarkBits.of(0x70)
 PASSING = "-m addrtype ! --src-type LOCAL ! --dst-type LOCAL"
 WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all")
 COMMAND = pytest.mark.parametrize("command", COMMANDS)
@@ -53,6 +55,50 @@ def test_tunnels_and_fragments_can_be_left_alone() -> None:
     assert len(rules) == 2 * 4
 
 
+def test_marked_connections_have_a_chain_of_their_own() -> None:
+    own, marked = "BTBLOCKER-3", "BTBLOCKER-3-MARKED"
+    queue = "NFQUEUE --queue-num 3 --queue-bypass"
+    syn = "-p tcp -m tcp --tcp-flags SYN SYN"
+    rules = Redirect(3, ["FORWARD"], tunnels=False, marks=BITS).rules()
+    empty = [rule for rule in rules if "-m bpf" in rule]
+    assert [rule.split()[0] for rule in empty] == [*COMMANDS]
+    assert [rule for rule in rules if rule not in empty] == [
+        f"{command} -t mangle {rule}"
+        for command in COMMANDS
+        for rule in (
+            f"-N {own}",
+            f"-N {marked}",
+            f"-A {own} -m conntrack --ctstate UNTRACKED",
+            f"-A {own} -p tcp -m connmark ! --mark 0x0/0x70 -g {marked}",
+            f"-A {own} -p udp -m connmark --mark 0x40/0x40 -j DROP",
+            f"-A {own} -p tcp -j {queue}",
+            f"-A {own} -p udp -j {queue}",
+            f"-A {marked} {syn} -j CONNMARK --set-xmark 0x0/0x70",
+            f"-A {marked} {syn} -j {queue}",
+            f"-A {marked} -m connmark --mark 0x40/0x40 -j DROP",
+            f"-A {marked} -m connmark --mark 0x10/0x10 -m conntrack --ctdir ORIGINAL -j RETURN",
+            f"-A {marked} -m connmark --mark 0x20/0x20 -m conntrack --ctdir REPLY -j RETURN",
+            f"-A {marked} -j {queue}",
+            f"-A FORWARD -j {own}",
+        )
+    ]
+
+
+def test_resets_stand_at_the_head_of_the_filter_table() -> None:
+    rules = Redirect(3, ["FORWARD"], marks=BITS, reset=True).rules()
+    assert [rule for rule in rules if " filter " in rule] == [
+        f"{command} -t filter {rule}"
+        for command in COMMANDS
+        for rule in (
+            "-N BTBLOCKER-3",
+            "-A BTBLOCKER-3 -p tcp -m connmark --mark 0x40/0x40 -m tcp ! --tcp-flags RST RST "
+            "-j REJECT --reject-with tcp-reset",
+            "-I FORWARD -j BTBLOCKER-3",
+        )
+    ]
+    assert [rule for rule in rules if "0x40/0x40 -j RETURN" in rule]
+
+
 @pytest.mark.parametrize("queue_num", [-1, 65_536])
 def test_a_queue_number_out_of_range_is_refused(queue_num: int) -> None:
     with pytest.raises(InputError, match=f"queue number {queue_num} is out of range: 0 to 65535"):
@@ -70,8 +116,8 @@ def gate() -> Iterator[Namespace]:
         yield gate
 
 
-def table(gate: Namespace, command: str) -> list[str]:
-    return gate.run([command, "-t", "mangle", "-S"]).stdout.splitlines()
+def table(gate: Namespace, command: str, name: str = "mangle") -> list[str]:
+    return gate.run([command, "-t", name, "-S"]).stdout.splitlines()
 
 
 def act(
@@ -91,7 +137,9 @@ def act(
             f"PATH={path or os.environ['PATH']}",
             sys.executable,
             "-c",
-            f"from engine.enforce.redirect import Redirect\n{statements}",
+            "from engine.enforce.connmark import MarkBits\n"
+            "from engine.enforce.redirect import Redirect\n"
+            f"BITS = MarkBits.of(0x70)\n{statements}",
         ],
         check=check,
     ).stderr
@@ -144,6 +192,23 @@ def test_leftovers_are_replaced_and_never_doubled(gate: Namespace, command: str)
 
 
 @pytest.mark.lab
+@COMMAND
+def test_leftovers_of_marks_and_resets_are_taken_away(gate: Namespace, command: str) -> None:
+    gate.run([command, "-A", "FORWARD", "-p", "icmp", "-j", "ACCEPT"])
+    before = table(gate, command), table(gate, command, "filter")
+    act(gate, "Redirect(0, marks=BITS, reset=True).install()")
+    once = table(gate, command), table(gate, command, "filter")
+    assert once[1].index("-A FORWARD -j BTBLOCKER-0") < once[1].index(before[1][-1])
+    act(gate, "Redirect(0, marks=BITS, reset=True).install()")
+    assert (table(gate, command), table(gate, command, "filter")) == once
+    act(gate, "Redirect(0).install()")
+    assert not [line for line in table(gate, command) if "MARKED" in line]
+    assert table(gate, command, "filter") == before[1]
+    act(gate, "Redirect(0, marks=BITS, reset=True).install()\nRedirect(0).remove()")
+    assert (table(gate, command), table(gate, command, "filter")) == before
+
+
+@pytest.mark.lab
 def test_two_queues_do_not_meet(gate: Namespace) -> None:
     act(gate, "Redirect(1).install()")
     first = table(gate, "iptables")
@@ -154,10 +219,12 @@ def test_two_queues_do_not_meet(gate: Namespace) -> None:
 @pytest.mark.lab
 @COMMAND
 def test_the_printed_commands_do_what_install_does(gate: Namespace, command: str) -> None:
-    gate.run(["sh", "-e", "-c", "\n".join(Redirect(5).rules())])
-    by_hand = table(gate, command)
-    act(gate, "Redirect(5).install()")
-    assert table(gate, command) == by_hand
+    rules = Redirect(5, marks=BITS, reset=True).rules()
+    gate.run(["sh", "-e", "-c", "\n".join(rules)])
+    by_hand = table(gate, command), table(gate, command, "filter")
+    act(gate, "Redirect(5, marks=BITS, reset=True).install()")
+    assert (table(gate, command), table(gate, command, "filter")) == by_hand
+    act(gate, "assert Redirect(5, marks=BITS, reset=True).missing() == []")
 
 
 @pytest.mark.lab

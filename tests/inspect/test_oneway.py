@@ -29,9 +29,13 @@ def test_the_other_side_s_packet_brings_it_back_once(source: str, destination: s
     flows.note([detection])
     assert flows.answered(udp(source, 1, destination, 2, b"again")) == ()
     assert flows.answered(udp(destination, 2, source, 3, b"another flow")) == ()
+    assert not flows.waits_for(udp(destination, 2, source, 3, b"another flow"))
     back = udp(destination, 2, source, 1, b"")
+    assert flows.waits_for(udp(source, 1, destination, 2, b"again"))
+    assert flows.waits_for(back)
     assert flows.answered(back) == (replace(detection, two_way=True, repeated=True),)
     assert flows.answered(back) == ()
+    assert not flows.waits_for(back)
 
 
 def test_what_is_two_way_or_bans_nobody_is_no_concern_here() -> None:

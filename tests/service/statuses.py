@@ -41,6 +41,8 @@ STATUS: Status = {
         "capacity": 8192,
         "queue_dropped": 11,
         "user_dropped": 12,
+        "released": 33,
+        "refused": 34,
     },
     "workers": [{"queue": 0, "pid": 4712, "packets": 1000}],
     "latency": {

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.service.chat import CHAT
+from tests.service.load import Load
 from tests.service.traffic import Datagrams
 from tools.bench.signatures import SIGNATURES, write_signatures
 from tools.lab.blocker import Blocker, run_blocker
@@ -20,7 +19,6 @@ from tools.lab.topology import Topology
 
 pytestmark = pytest.mark.lab
 
-_SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 ON_THE_QUEUE_ALONE = ("--xdp-mode", "off")
 
 
@@ -139,52 +137,6 @@ def test_reloads_lose_no_packet(topology: Topology) -> None:
         assert (queue["queue_dropped"], queue["user_dropped"], queue["errors"]) == (0, 0, 0)
 
 
-class _Stream:
-    """Numbered datagrams from client to server for as long as it is open, some thousand a second.
-
-    `missing` are those that have not arrived.
-    """
-
-    def __init__(self, datagrams: Datagrams) -> None:
-        self.sent = 0
-        self._arrived: set[int] = set()
-        self._datagrams = datagrams
-        # This process may have to wait for its turn; that is no loss of the blocker's.
-        datagrams.server.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 * 1024 * 1024)
-        self._open = True
-        self._threads = [threading.Thread(target=run) for run in (self._send, self._receive)]
-
-    def _send(self) -> None:
-        target = self._datagrams.server.getsockname()[:2]
-        while self._open:
-            for _ in range(20):
-                self._datagrams.client.sendto(b"%d" % self.sent, target)
-                self.sent += 1
-            time.sleep(0.005)
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                self._arrived.add(int(self._datagrams.server.recv(64)))
-            except TimeoutError:
-                if not self._open:
-                    return
-
-    @property
-    def missing(self) -> set[int]:
-        return set(range(self.sent)) - self._arrived
-
-    def __enter__(self) -> _Stream:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open = False
-        for thread in self._threads:
-            thread.join()
-
-
 def test_a_reload_of_ten_thousand_signatures_loses_no_packet(
     topology: Topology, tmp_path: Path
 ) -> None:
@@ -194,18 +146,15 @@ def test_a_reload_of_ten_thousand_signatures_loses_no_packet(
     _write_signature(few, CHAT)
     write_signatures(many, SIGNATURES)
     settings.write_text(f'signatures = "{few}"\n')
-    with (
-        run_blocker(topology, "--config", str(settings), *ON_THE_QUEUE_ALONE) as blocker,
-        Datagrams(topology) as datagrams,
-    ):
-        with _Stream(datagrams) as stream:
+    with run_blocker(topology, "--config", str(settings), *ON_THE_QUEUE_ALONE) as blocker:
+        with Load(topology.lines[0]) as load:
             for count, folder in enumerate((many, few), 1):
                 settings.write_text(f'signatures = "{folder}"\n')
                 blocker.reload()
                 wait_until(lambda count=count: _reloads(blocker) == (count, 0), 120, "reloaded")
                 loaded = blocker.status()["signatures"]["loaded"]
                 assert loaded == (SIGNATURES if folder is many else 1)
-        assert stream.sent > 1000
-        assert stream.missing == set()
+        assert load.sent > 1000
+        assert (load.missing, load.stream_is_whole) == (0, True)
         queue = blocker.status()["queue"]
         assert (queue["queue_dropped"], queue["user_dropped"], queue["errors"]) == (0, 0, 0)

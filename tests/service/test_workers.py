@@ -63,16 +63,6 @@ def test_a_new_worker_knows_the_bans(topology: Topology) -> None:
             assert not others.pass_through()
 
 
-def test_a_hung_worker_is_replaced(topology: Topology) -> None:
-    with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
-        (worker,) = workers(blocker)
-        os.kill(worker["pid"], signal.SIGSTOP)
-        wait_until(lambda: replaced(blocker, worker["pid"]), 40, "replaced")
-        assert datagrams.pass_through()
-        assert not datagrams.pass_through(DHT_PING)
-        assert "does not answer" in blocker.program.log.read_text()
-
-
 def test_a_daemon_that_was_away_blames_no_worker(topology: Topology) -> None:
     with run_blocker(topology, *ON_THE_QUEUE_ALONE) as blocker, Datagrams(topology) as datagrams:
         before = workers(blocker)

@@ -10,7 +10,7 @@ from typing import Self
 
 from tools.lab.addresses import Family
 from tools.lab.namespace import call_in
-from tools.lab.topology import Topology
+from tools.lab.topology import Line, Topology
 
 ARRIVAL_S = 0.5
 
@@ -22,7 +22,7 @@ INNOCENT = b"nothing to see here"
 class Datagrams:
     """A UDP socket on the client and one on the server, with the router between them."""
 
-    def __init__(self, topology: Topology, family: Family = 4, client_port: int = 0) -> None:
+    def __init__(self, topology: Topology | Line, family: Family = 4, client_port: int = 0) -> None:
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
         self.client_address = topology.client_address(family)
         self.server_address = topology.server_address(family)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from engine.errors import UnavailableError
-from tools.bench.consumers import Consumer, btblocker, no_queue
+from tools.bench.consumers import ALL_INSPECTED, Consumer, btblocker, no_queue
 from tools.bench.options import Options
 from tools.bench.processes import processor_s
 from tools.bench.result import ratio, table
@@ -22,7 +20,6 @@ from tools.lab.program import Program
 from tools.lab.topology import Topology
 
 _PORT = 5201
-_ALL_INSPECTED = "--no-offload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,11 @@ def measure(options: Options, progress: Progress) -> Bulk:
     """Consumers in turn. Raises UnavailableError without iperf3, LabError."""
     if shutil.which("iperf3") is None:
         raise UnavailableError("needs iperf3: run `make setup`")
-    consumers = _consumers()
+    consumers: dict[str, Consumer] = {
+        "plain forwarding": no_queue,
+        "btblocker, every segment": btblocker(ALL_INSPECTED),
+        "btblocker, with offload": btblocker(),
+    }
     transfers = {name: Transfer(name, [], []) for name in consumers}
     task = progress.add_task("Bulk flow", total=options.runs * len(consumers))
     with Topology((4,)) as topology:
@@ -77,22 +78,6 @@ def measure(options: Options, progress: Progress) -> Bulk:
                     _transfer(topology, program, options.seconds, transfers[name])
                 progress.advance(task)
     return Bulk(list(transfers.values()))
-
-
-def _consumers() -> dict[str, Consumer]:
-    consumers: dict[str, Consumer] = {"plain forwarding": no_queue}
-    told = subprocess.run(
-        [sys.executable, "-m", "engine.cli", "run", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    if _ALL_INSPECTED in told.stdout:
-        consumers["btblocker, every segment"] = btblocker(_ALL_INSPECTED)
-        consumers["btblocker, with offload"] = btblocker()
-    else:
-        consumers["btblocker, every segment"] = btblocker()
-    return consumers
 
 
 def _transfer(

@@ -17,6 +17,8 @@ QUEUE_NUMBER = 0
 _COPY_B = 2048
 _RULE = f"FORWARD -j NFQUEUE --queue-num {QUEUE_NUMBER} --queue-bypass"
 _READY_TIMEOUT_S = 10.0
+ALL_INSPECTED = "--no-offload"
+"""With it no flow is handed back to the kernel."""
 _QUEUE_ALONE = ("--xdp-mode", "off")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.progress import Progress
 from rich.table import Table
 
-from tools.bench.consumers import accept_loop, btblocker, no_queue
+from tools.bench.consumers import ALL_INSPECTED, accept_loop, btblocker, no_queue
 from tools.bench.native import build
 from tools.bench.options import Options
 from tools.bench.processes import CONSUMER_CORE, SENDER_CORE, pin, require_two_processors
@@ -55,7 +55,11 @@ class Latency:
 def measure(options: Options, progress: Progress) -> Latency:
     """Send single packets to an echo server behind the router, consumers in turn."""
     require_two_processors()
-    consumers = {"no queue": no_queue, "C accept loop": accept_loop, "btblocker": btblocker()}
+    consumers = {
+        "no queue": no_queue,
+        "C accept loop": accept_loop,
+        "btblocker": btblocker(ALL_INSPECTED),
+    }
     task = progress.add_task("Round trips", total=options.runs * len(consumers))
     trips = {name: RoundTrips(name, [], [], 0) for name in consumers}
     with Topology((4,), offloads=False) as topology:

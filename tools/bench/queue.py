@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.progress import Progress
 from rich.table import Table
 
-from tools.bench.consumers import Consumer, accept_loop, btblocker, queue_counters
+from tools.bench.consumers import ALL_INSPECTED, Consumer, accept_loop, btblocker, queue_counters
 from tools.bench.many_signatures import write_signatures
 from tools.bench.native import build
 from tools.bench.options import Options
@@ -74,7 +74,7 @@ class Throughput:
 def measure(options: Options, progress: Progress) -> Throughput:
     """Of the C loop and btblocker. Raises UnavailableError, LabError."""
     with Topology((4,), offloads=False) as topology:
-        consumers = {"C accept loop": accept_loop, "btblocker": btblocker()}
+        consumers = {"C accept loop": accept_loop, "btblocker": btblocker(ALL_INSPECTED)}
         return _take_turns(topology, consumers, options, progress)
 
 
@@ -85,8 +85,10 @@ def measure_many_signatures(options: Options, progress: Progress) -> Throughput:
         many.mkdir()
         write_signatures(many, options.signatures)
         consumers = {
-            "shipped signatures": btblocker(),
-            f"{options.signatures:,} signatures": btblocker("--signatures", str(many)),
+            "shipped signatures": btblocker(ALL_INSPECTED),
+            f"{options.signatures:,} signatures": btblocker(
+                ALL_INSPECTED, "--signatures", str(many)
+            ),
         }
         return _take_turns(topology, consumers, options, progress)
 
