@@ -93,6 +93,7 @@ def _add_run(commands: Any) -> None:
     add("--interface", "interface", metavar="IF[,IF]")
     add("--queue-num", "queue_num", metavar="N")
     add("--workers", "workers", metavar="N")
+    add("--max-flows", "max_flows", metavar="N")
     add("--signatures", "signatures", metavar="DIR")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     add("--detection-profile", "detection_profile", metavar="strict|balanced|plain")

@@ -119,6 +119,12 @@ class Settings(BaseModel):
     )
     queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number, the first one")
     workers: int = Field(1, ge=1, le=256, description="queues, each with a process of its own")
+    max_flows: int = Field(
+        131072,
+        ge=1024,
+        le=1 << 24,
+        description="flows that each worker remembers at most, of TCP and of UDP",
+    )
     signatures: Path = Field(
         default_factory=shipped_signatures, description="folder of signature files"
     )

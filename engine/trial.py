@@ -1,8 +1,8 @@
 """Tries a RuleSet on captures: what the daemon would say about each flow.
 
 Packets go through the inspector that the daemon uses, with the capture's own
-clock, and each capture meets a fresh inspector. They are decoded here, once: flows are
-reported by what the headers say, whether anything is detected in them or not.
+clock, and each capture meets a fresh inspector. Flows are reported by what the headers say,
+whether anything is detected in them or not.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,8 +22,8 @@ from typing import Any, Final, TypeVar
 from engine.compiler.ruleset import RuleSet
 from engine.errors import InputError
 from engine.inspect.inspector import Inspector
-from engine.inspect.judgement import Detection
-from engine.inspect.packet import Packet, decode, reverse
+from engine.inspect.judgement import ACCEPTED, Detection
+from engine.inspect.packet import TCP, UDP, Endpoint, decode, reverse
 from engine.language.form import STOPPING
 from engine.sources.capture import Capture, looks_like_capture
 from engine.truth import FlowKey
@@ -30,6 +31,7 @@ from engine.truth import FlowKey
 T = TypeVar("T")
 
 _SUFFIXES: Final = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
+_MAX_AT_ONCE: Final = 16
 _STRENGTH: Final = {None: 0, "tag": 1, "log": 2, "drop": 3, "block": 4}
 
 
@@ -116,11 +118,34 @@ def find_captures(given: Sequence[Path]) -> list[Path]:
     return captures
 
 
+# Of an IPv4 header without options and the transport header behind it: version and length,
+# total length, fragment, protocol, addresses and ports, UDP's length.
+_COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
+
+
+def outline(datagram: bytes) -> tuple[int, bytes, bool] | None:
+    """Protocol, key and whether there is payload, as `decode` has them, but sooner.
+
+    None for what is neither TCP nor UDP.
+    """
+    if len(datagram) >= 40:
+        first, total_len, fragment, protocol, key, udp_len = _COMMON(datagram)
+        if first == 0x45 and not fragment & 0x3FFF and total_len == len(datagram):
+            if protocol == TCP:
+                body = 20 + (datagram[32] >> 4) * 4
+                if 40 <= body <= total_len:
+                    return TCP, key, body < total_len
+            elif protocol == UDP and udp_len + 20 == total_len:
+                return UDP, key, udp_len > 8
+    packet = decode(datagram)
+    return None if packet is None else (packet.protocol, packet.key, bool(packet.payload))
+
+
 class FlowPackets:
     """The TCP and UDP packets of a capture, each with its flow, which counts it already.
 
-    Iterate once: gives (now_s, packet, flow). A damaged file ends the iteration at the damage,
-    which `error` then tells.
+    Iterate once: gives (now_s, datagram, whether it has payload, flow). A damaged file ends the
+    iteration at the damage, which `error` then tells.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,32 +155,28 @@ class FlowPackets:
         self._capture = Capture(path)
         self._error: str | None = None
 
-    def __iter__(self) -> Iterator[tuple[float, Packet, FlowTrial]]:
+    def __iter__(self) -> Iterator[tuple[float, bytes, bool, FlowTrial]]:
         # Both directions of a flow lead to the same object.
-        directions: dict[tuple[int, bytes], FlowTrial] = {}
+        directions: dict[int, dict[bytes, FlowTrial]] = {TCP: {}, UDP: {}}
         now_s = 0.0
         try:
             for timestamp_s, datagram in self._capture:
                 self._packets += 1
                 # Merged captures step back in time, and the inspector's clock must not.
-                now_s = max(now_s, timestamp_s)
-                packet = decode(datagram)
-                if packet is None:  # the inspector would accept it unseen
+                if timestamp_s > now_s:
+                    now_s = timestamp_s
+                found = outline(datagram)
+                if found is None:  # the inspector would accept it unseen
                     continue
-                flow = directions.get((packet.protocol, packet.key))
+                protocol, key, has_payload = found
+                flow = directions[protocol].get(key)
                 if flow is None:
-                    flow = FlowTrial(
-                        FlowKey.between(
-                            packet.transport, str(packet.source), str(packet.destination)
-                        )
-                    )
-                    directions[packet.protocol, packet.key] = flow
-                    directions[packet.protocol, reverse(packet.key)] = flow
+                    flow = FlowTrial(_flow_key(protocol, key))
+                    directions[protocol][key] = directions[protocol][reverse(key)] = flow
                     self.flows.append(flow)
                 flow.packets += 1
-                if packet.payload:
-                    flow.payload_packets += 1
-                yield now_s, packet, flow
+                flow.payload_packets += has_payload
+                yield now_s, datagram, has_payload, flow
         except InputError as err:
             self._error = str(err)
 
@@ -166,16 +187,27 @@ class FlowPackets:
         )
 
 
+def _flow_key(protocol: int, key: bytes) -> FlowKey:
+    ends = [
+        Endpoint(each[: len(each) // 2 - 2], int.from_bytes(each[-4:-2], "big"))
+        for each in (key, reverse(key))
+    ]
+    return FlowKey.between("tcp" if protocol == TCP else "udp", *map(str, ends))
+
+
 def try_capture(path: Path, ruleset: RuleSet, *, isolate_flows: bool = False) -> CaptureTrial:
     """Inspect every packet of one capture; `isolate_flows`, each flow as if there were no other.
 
     No tag and no threshold then reaches from one flow to the next.
     """
-    inspectors: defaultdict[FlowKey | None, Inspector] = defaultdict(lambda: Inspector(ruleset))
+    inspector = Inspector(ruleset)
+    inspectors: defaultdict[FlowKey, Inspector] = defaultdict(lambda: Inspector(ruleset))
     packets = FlowPackets(path)
-    for now_s, packet, flow in packets:
-        judgement = inspectors[flow.key if isolate_flows else None].judge(packet, now_s)
-        if judgement.detections:
+    for now_s, datagram, _, flow in packets:
+        if isolate_flows:
+            inspector = inspectors[flow.key]
+        judgement = inspector.inspect(datagram, now_s)
+        if judgement is not ACCEPTED and judgement.detections:
             flow.add(judgement.detections)
     return packets.result()
 
@@ -191,7 +223,9 @@ def each_capture(paths: Sequence[Path], work: Callable[[Path], T], processes: in
         processes, mp_context=get_context("fork"), initializer=_adopt, initargs=(work,)
     ) as pool:
         try:
-            yield from pool.map(_do_adopted, paths)
+            # Small captures one by one would cost more to hand out than to inspect.
+            at_once = max(1, min(_MAX_AT_ONCE, len(paths) // (processes * 16)))
+            yield from pool.map(_do_adopted, paths, chunksize=at_once)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

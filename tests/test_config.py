@@ -50,6 +50,7 @@ def test_every_variable_is_a_setting() -> None:
         ("monitor_only", "true", True),
         ("monitor_only", "0", False),
         ("queue_num", "65535", 65535),
+        ("max_flows", "1000000", 1000000),
         ("detection_profile", "strict", "strict"),
         ("offload_mark", "0xe00", 0xE00),
         ("offload_mark", 0x700, 0x700),

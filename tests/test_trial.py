@@ -5,11 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from engine import trial
 from engine.errors import InputError
-from engine.inspect.packet import Packet
-from engine.trial import FlowTrial, each_capture, find_captures, try_capture
+from engine.inspect.packet import decode
+from engine.trial import FlowTrial, each_capture, find_captures, outline, try_capture
 from tests.captures import ethernet, ip, pcap, tcp, udp
 
 A, B = "10.0.0.2", "10.0.0.10"
@@ -21,8 +23,10 @@ class Inspector:
     def __init__(self, ruleset: Any) -> None:
         self.packets = 0
 
-    def judge(self, packet: Packet, now_s: float) -> Any:
+    def inspect(self, datagram: bytes, now_s: float) -> Any:
         self.packets += 1
+        packet = decode(datagram)
+        assert packet is not None
         text = packet.payload.decode("latin-1")
         if text == "clock":
             text = f"log:{now_s:.0f}"
@@ -121,6 +125,33 @@ def test_every_capture_meets_a_fresh_inspector(tmp_path: Path) -> None:
     for _ in range(2):
         (flow,) = flows(tmp_path, there("a"), there("count"))
         assert flow.signatures == ["packet-2"]
+
+
+WHOLE = st.sampled_from(
+    [
+        udp(A, 1, B, 2, b""),
+        udp(A, 1, B, 2, b"payload"),
+        udp("2001:db8::1", 1, "2001:db8::2", 2, b"payload"),
+        tcp(A, 1, B, 2, b""),
+        tcp(A, 1, B, 2, b"payload"),
+        ip(A, B, 4, udp(A, 1, B, 2, b"payload")),
+    ]
+)
+
+
+@given(WHOLE, st.lists(st.tuples(st.integers(0, 47), st.integers(0, 255))), st.integers(0, 60))
+@example(udp(A, 1, B, 2, b"payload"), [], 33)
+@example(tcp(A, 1, B, 2, b"payload"), [(32, 0xF0)], 60)
+def test_an_outline_is_what_decoding_says(
+    whole: bytes, changes: list[tuple[int, int]], end: int
+) -> None:
+    changed = bytearray(whole)
+    for place, value in changes:
+        changed[place % len(whole)] = value
+    datagram = bytes(changed[:end])
+    packet = decode(datagram)
+    expected = packet and (packet.protocol, packet.key, bool(packet.payload))
+    assert outline(datagram) == expected
 
 
 def test_packets_without_tcp_or_udp_are_no_flow(tmp_path: Path) -> None:

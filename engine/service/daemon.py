@@ -157,6 +157,7 @@ class Daemon:
             settings.fail_open,
             settings.log_level,
             sends_packets=settings.detection_log is not None,
+            max_flows=settings.max_flows,
             mark_bits=settings.mark_bits,
             offload_after=settings.offload_after,
         )

@@ -15,8 +15,9 @@ class Start:
     """The first message: which queue to take packets from, and whether to drop any.
 
     `of_several`: other workers want to know of tags. `sends_packets`: what is detected is sent
-    along. `mark_bits`: those of `ConnectionMarks`, 0 for none; `offload_after`: so many packets
-    of a flow pass between two looks at what is settled.
+    along. `max_flows`: how many are remembered, of TCP and of UDP. `mark_bits`: those of
+    `ConnectionMarks`, 0 for none; `offload_after`: so many packets of a flow pass between two
+    looks at what is settled.
     """
 
     queue_num: int
@@ -25,6 +26,7 @@ class Start:
     fail_open: bool
     log_level: str
     sends_packets: bool
+    max_flows: int
     mark_bits: int
     offload_after: int
 

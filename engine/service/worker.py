@@ -57,7 +57,9 @@ class Worker:
         """Bind the queue. Raises UnavailableError."""
         self._channel = channel
         self._offload = Offload(start.mark_bits)
-        self._inspector = Inspector(ruleset, settles_every=start.offload_after)
+        self._inspector = Inspector(
+            ruleset, max_flows=start.max_flows, settles_every=start.offload_after
+        )
         if start.of_several:
             self._inspector.tags.tell = self._tell_tag
         self._enforces = not start.monitor_only

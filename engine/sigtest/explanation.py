@@ -175,15 +175,15 @@ def explain_capture(
     asked_for: dict[FlowKey, FlowExplanation | None] = {}
     explained: list[FlowExplanation] = []
     packets = FlowPackets(path)
-    for now_s, packet, flow in packets:
+    for now_s, datagram, has_payload, flow in packets:
         witness.current = None
-        if packet.payload and wanted(flow.key):
+        if has_payload and wanted(flow.key):
             if flow.key not in asked_for:
                 room = len(explained) < max_flows
                 asked_for[flow.key] = _begin(flow, explainers) if room else None
                 explained += filter(None, [asked_for[flow.key]])
             witness.current = asked_for[flow.key]
-        flow.add(inspector.judge(packet, now_s).detections)
+        flow.add(inspector.inspect(datagram, now_s).detections)
     return CaptureExplanation(packets.result(), explained, len(asked_for) - len(explained))
 
 

@@ -21,7 +21,8 @@ from engine.sources.pcapng import MAX_BLOCK_B, SECTION_BLOCK, SECTION_MAGIC, Sec
 Frame = tuple[float, bytes]
 """(timestamp_s, datagram): seconds since the epoch and the IP datagram of one frame."""
 
-_CHUNK_B: Final = 1 << 20
+# What the processor's cache can hold; for a longer record, as much again as there is.
+_CHUNK_B: Final = 1 << 17
 MAX_FRAME_B: Final = 256 << 10
 """libpcap's largest frame; a header's snaplen is too often wrong to be a limit."""
 
@@ -99,7 +100,7 @@ class Capture:
     def _more(self, data: bytes, offset: int) -> bytes | None:
         """`data` from `offset` on with the next piece of the file behind it, None at its end."""
         try:
-            piece = self._stream.read(_CHUNK_B)
+            piece = self._stream.read(max(_CHUNK_B, len(data) - offset))
         except (OSError, EOFError, zlib.error) as err:
             raise InputError(f"{self._path}: cannot read: {err}") from err
         if not piece:

@@ -129,6 +129,16 @@ def test_a_full_queue_lets_packets_pass(topology: Topology) -> None:
         assert (queue["queue_dropped"], queue["errors"]) == (0, 0)
 
 
+def test_a_worker_remembers_no_more_flows_than_it_may(topology: Topology) -> None:
+    options = ("--max-flows", "1024", *ON_THE_QUEUE_ALONE)
+    with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:
+        for port in range(20000, 23000):
+            datagrams.client.sendto(b"hello", (topology.server_address(4), port))
+        assert datagrams.pass_through()
+        wait_until(lambda: blocker.status()["queue"]["packets"] > 3000, 20, "all are inspected")
+        assert 512 <= blocker.status()["flows"] <= 1024
+
+
 def test_a_full_queue_that_fails_closed_drops(topology: Topology) -> None:
     options = ("--no-fail-open", *ON_THE_QUEUE_ALONE)
     with run_blocker(topology, *options) as blocker, Datagrams(topology) as datagrams:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench.native import Programs
+from tools.bench.native import build
 from tools.lab.blocker import run_blocker
 from tools.lab.program import Program
 from tools.lab.topology import Topology
 
 QUEUE_NUMBER = 0
 _COPY_B = 2048
-_RULE = f"FORWARD -p udp -j NFQUEUE --queue-num {QUEUE_NUMBER} --queue-bypass"
+_RULE = f"FORWARD -j NFQUEUE --queue-num {QUEUE_NUMBER} --queue-bypass"
 _READY_TIMEOUT_S = 10.0
+ALL_INSPECTED = "--no-offload"
+"""With it no flow is handed back to the kernel."""
 _QUEUE_ALONE = ("--xdp-mode", "off")
 
 
@@ -43,30 +44,21 @@ def queue_counters(program: Program) -> QueueCounters:
     return QueueCounters(0, 0)
 
 
-def pin(program: Program, processor: int) -> None:
-    """Keep a program, its processes and all their threads, on one processor."""
-    pids = [program.process.pid]
-    for pid in pids:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {processor})
-            pids += map(int, (thread / "children").read_text().split())
-
-
-Consumer = Callable[[Topology, Programs], AbstractContextManager[Program | None]]
+Consumer = Callable[[Topology], AbstractContextManager[Program | None]]
 
 
 @contextmanager
-def no_queue(topology: Topology, programs: Programs) -> Iterator[None]:
+def no_queue(topology: Topology) -> Iterator[None]:
     """The router alone."""
     yield None
 
 
 @contextmanager
-def accept_loop(topology: Topology, programs: Programs) -> Iterator[Program]:
+def accept_loop(topology: Topology) -> Iterator[Program]:
     """A C loop over libnetfilter_queue that accepts and looks at nothing."""
     program = topology.spawn(
         topology.router,
-        [programs.accept_loop, str(QUEUE_NUMBER), str(_COPY_B)],
+        [build("accept_loop", topology.folder), str(QUEUE_NUMBER), str(_COPY_B)],
         name="accept_loop",
     )
     program.wait_for(lambda: _bound(program), _READY_TIMEOUT_S)
@@ -77,19 +69,12 @@ def accept_loop(topology: Topology, programs: Programs) -> Iterator[Program]:
     program.stop()
 
 
-@contextmanager
-def btblocker(topology: Topology, programs: Programs) -> Iterator[Program]:
+def btblocker(*options: str) -> Consumer:
     """The daemon as a user runs it, without its XDP tier: nothing is banned here."""
-    with run_blocker(topology, *_QUEUE_ALONE) as blocker:
-        yield blocker.program
-
-
-def btblocker_with(signatures: Path) -> Consumer:
-    """The same, with the signatures of a folder."""
 
     @contextmanager
-    def consumer(topology: Topology, programs: Programs) -> Iterator[Program]:
-        with run_blocker(topology, *_QUEUE_ALONE, "--signatures", str(signatures)) as blocker:
+    def consumer(topology: Topology) -> Iterator[Program]:
+        with run_blocker(topology, *_QUEUE_ALONE, *options) as blocker:
             yield blocker.program
 
     return consumer

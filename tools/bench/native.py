@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import UnavailableError
 
 _SOURCES = Path(__file__).parent
+_LIBRARIES = {"accept_loop": ["-lnetfilter_queue"]}
 
 
-@dataclass(frozen=True, slots=True)
-class Programs:
-    """Paths of the built programs."""
+def build(name: str, folder: Path) -> str:
+    """Compile NAME.c into `folder`, unless it is there; returns the program's path.
 
-    accept_loop: str
-    udp_blast: str
-    udp_echo: str
-
-
-def build(folder: Path) -> Programs:
-    """Compile into `folder`; raises UnavailableError when that fails."""
-    return Programs(
-        accept_loop=_compile("accept_loop", folder, "-lnetfilter_queue"),
-        udp_blast=_compile("udp_blast", folder),
-        udp_echo=_compile("udp_echo", folder),
-    )
-
-
-def _compile(name: str, folder: Path, *libraries: str) -> str:
+    Raises UnavailableError when that fails.
+    """
+    target = folder / name
+    if target.exists():
+        return str(target)
     if shutil.which("gcc") is None:
-        raise UnavailableError("bench: needs gcc: run `make setup`")
-    target = str(folder / name)
+        raise UnavailableError("needs gcc: run `make setup`")
+    source = str(_SOURCES / f"{name}.c")
     done = subprocess.run(
-        ["gcc", "-O2", "-o", target, str(_SOURCES / f"{name}.c"), *libraries],
+        ["gcc", "-O2", "-o", str(target), source, *_LIBRARIES.get(name, ())],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), "")
-        raise UnavailableError(f"bench: cannot build {name}.c: {reason}")
-    return target
+        raise UnavailableError(f"cannot build {name}.c: {reason}")
+    return str(target)

@@ -7,13 +7,17 @@ without the driver around it.
 from __future__ import annotations
 
 import ipaddress
+import operator
 import os
 import statistics
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+
+from rich.progress import Progress
+from rich.table import Table
 
 from engine.enforce.bpf import BlockerProgram
 from engine.enforce.networks import NO_HOST
@@ -22,6 +26,8 @@ from engine.language.document import Signature
 from engine.paths import shipped_signatures
 from engine.signatures import load
 from tools.bench.kernel_run import DROP, PASS, kernel_run, load_empty_program, open_program
+from tools.bench.options import Options
+from tools.bench.result import ratio, table
 from tools.bench.xdp_filter import xdp_filter
 
 BANS = 100_000
@@ -56,12 +62,39 @@ class _Case:
     action: int = PASS
 
 
-def packet_costs(runs: int, advance: Callable[[], None]) -> list[PacketCost]:
-    """Measure; `advance` is called after each run.
+@dataclass(frozen=True, slots=True)
+class Xdp:
+    """Every program with every packet."""
 
-    Programs take turns within a run, so that neighbours in time share the machine's mood.
-    Raises UnavailableError with the reason if that fails.
-    """
+    costs: list[PacketCost]
+
+    def tables(self) -> Iterator[Table]:
+        by_packet: dict[tuple[int | None, str], dict[str, PacketCost]] = {}
+        for cost in self.costs:
+            by_packet.setdefault((cost.ip_version, cost.case), {})[cost.program] = cost
+        empty = statistics.median(cost.ns for cost in self.costs if cost.program == EMPTY)
+        shown = table(
+            f"XDP with {BANS:,} bans, one packet (an empty program: {empty:.0f} ns)",
+            *("packet", "IP", PEER, BTBLOCKER, "ratio", SIGNATURES, "added"),
+        )
+        for (version, case), of in by_packet.items():
+            peer, ours, full = of[PEER], of[BTBLOCKER], of[SIGNATURES]
+            added = statistics.median(map(operator.sub, full.runs_ns, ours.runs_ns))
+            shown.add_row(
+                case,
+                "" if version is None else f"v{version}",
+                f"{peer.ns:.0f} ns",
+                f"{ours.ns:.0f} ns",
+                f"{ratio(ours.runs_ns, peer.runs_ns):.2f}",
+                f"{full.ns:.0f} ns",
+                f"{added:+.0f} ns",
+            )
+        yield shown
+
+
+def measure(options: Options, progress: Progress) -> Xdp:
+    """Programs take turns within a run. Raises UnavailableError with the reason if that fails."""
+    task = progress.add_task("XDP", total=options.runs)
     measured: dict[tuple[str, _Case], list[int]] = {}
     with ExitStack() as held:
         programs = {
@@ -70,18 +103,20 @@ def packet_costs(runs: int, advance: Callable[[], None]) -> list[PacketCost]:
             SIGNATURES: held.enter_context(_blocker(load(shipped_signatures()).signatures)),
             PEER: held.enter_context(xdp_filter(_banned(4) + _banned(6))),
         }
-        for _ in range(runs):
+        for _ in range(options.runs):
             for case in _cases():
                 for program, fd in programs.items():
                     done = kernel_run(fd, case.frame, _REPEAT)
                     if program != EMPTY and done.action != case.action:
                         raise AssertionError(f"{program} gives {case} {done.action}")
                     measured.setdefault((program, case), []).append(done.ns)
-            advance()
-    return [
-        PacketCost(program, case.ip_version, case.name, ns, statistics.median(ns))
-        for (program, case), ns in measured.items()
-    ]
+            progress.advance(task)
+    return Xdp(
+        [
+            PacketCost(program, case.ip_version, case.name, ns, statistics.median(ns))
+            for (program, case), ns in measured.items()
+        ]
+    )
 
 
 def _cases() -> Iterator[_Case]:
