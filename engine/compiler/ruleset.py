@@ -106,7 +106,7 @@ class Bank:
         self._always = [i for i, plan in enumerate(plans) if plan.signature.always]
         self.rules = tuple(rules)
         self.needs_every_packet = bool(self._always)
-        self._beginnings: dict[int, bool] = {}
+        self._beginnings: dict[bytes, bool] = {}
 
     @staticmethod
     def expressions(plans: Sequence[Plan]) -> list[HsExpression]:
@@ -145,24 +145,26 @@ class Bank:
                 later.append(rule)
         return found, tuple(later)
 
-    def may_begin(self, first_byte: int) -> bool:
-        """Whether a flow that begins with this byte may come to match one of the rules, of flows.
+    def may_begin(self, payload: bytes) -> bool:
+        """Whether a flow that begins with this payload may match one of the rules, of flows.
 
-        Most flows need not be followed at all, where signatures say how theirs begin.
+        Told by its first two bytes, which TLS for instance does not share with what signatures
+        look for: most flows need not be followed at all.
         """
-        may = self._beginnings.get(first_byte)
+        first = payload[:2]
+        may = self._beginnings.get(first)
         if may is None:
-            contexts = [Context(b"", turns=_beginning(first_byte, c)) for c in (True, False)]
-            may = self._beginnings[first_byte] = any(
+            contexts = [Context(b"", turns=_beginning(first, c)) for c in (True, False)]
+            may = self._beginnings[first] = any(
                 rule.outcome(context) != NEVER for rule in self.rules for context in contexts
             )
         return may
 
 
-def _beginning(first_byte: int, from_client: bool) -> Turns:
-    """The turns of a flow of which one byte has come."""
+def _beginning(first: bytes, from_client: bool) -> Turns:
+    """The turns of a flow of which these bytes have come."""
     turns = Turns()
-    turns.add(from_client, 1, bytes([first_byte]))
+    turns.add(from_client, len(first), first)
     return turns
 
 

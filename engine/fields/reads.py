@@ -53,10 +53,15 @@ def _printable(data: bytes, offset: int, length: int) -> float | None:
     return None if part is None else sum(byte in _PRINTABLE for byte in part) / length
 
 
+from_bytes = int.from_bytes
+
+
 def _integer(width: int, order: Literal["big", "little"]) -> Callable[[bytes, int], int | None]:
     def read(data: bytes, offset: int) -> int | None:
-        part = stretch(data, offset, width)
-        return None if part is None else int.from_bytes(part, order)
+        end = offset + width
+        if offset < 0 or end > len(data):
+            return None
+        return from_bytes(data[offset:end], order)
 
     return read
 

@@ -23,6 +23,9 @@ _COMMON = struct.Struct(">BxHxxHxBxx12sHxx").unpack_from
 _COMMON_TCP = struct.Struct(">24xIIBB").unpack_from
 # More packets than a flow has.
 _NEVER = 1 << 62
+# Packets of a flow that is due, between two looks; odd, because segments and acknowledgements may
+# take turns, and both must come up.
+_LOOK_AGAIN = 7
 
 
 class Inspector:
@@ -41,8 +44,7 @@ class Inspector:
     ) -> None:
         """After `settles_every` packets of a TCP flow, and as many again, it may be `SETTLED`."""
         self.ruleset = ruleset
-        # Odd: segments and acknowledgements may take turns, and both must come up.
-        self._settles_every = settles_every | 1
+        self._settles_every = settles_every
         self._udp = FlowTable(max_flows)
         self._tcp = FlowTable(max_flows, first_seen_opens=False, max_held_b=max_held_b)
         self._judge = Judge()
@@ -78,7 +80,7 @@ class Inspector:
             hits = bank.database.scan(payload)
             if not hits and not bank.needs_every_packet:
                 turns = flow.turns
-                if turns is NOT_BEGUN and not self.ruleset.udp_flow.may_begin(payload[0]):
+                if turns is NOT_BEGUN and not self.ruleset.udp_flow.may_begin(payload):
                     flow.turns = turns = None
                 if turns is None:  # no signature of flows waits for it
                     return ACCEPTED
@@ -127,16 +129,18 @@ class Inspector:
             return DROPPED
         if flow.packets < flow.due:
             return ACCEPTED
-        first = not flow.due
-        flow.due = flow.packets + self._settles_every
-        if first:
+        if not flow.due:
+            flow.due = flow.packets + self._settles_every
             return ACCEPTED
+        # Soon again: what settles a download are its few acknowledgements.
+        flow.due = flow.packets + _LOOK_AGAIN
         if not self.ruleset.tcp_by_stream and not self._is_past_turns(flow):
             return ACCEPTED
         side = self._tcp.known(reverse(key))
-        if side is None or side.starts is None:
+        if side is None or side.starts is None or not side.starts.settled_by(acknowledgement):
             return ACCEPTED
-        return SETTLED if side.starts.settled_by(acknowledgement) else ACCEPTED
+        flow.due = flow.packets + self._settles_every
+        return SETTLED
 
     def judge(self, packet: Packet, now_s: float) -> Judgement:
         """Judge what `decode` has made of a datagram; the answer is that of `inspect`."""
@@ -330,6 +334,6 @@ def _turns(flow: Flow, bank: Bank, payload: bytes) -> FollowedTurns | None:
     None where that has passed unseen, or where no rule waits for one that begins so.
     """
     if flow.turns is NOT_BEGUN:
-        begins = flow.payload_packets == 1 and (not payload or bank.may_begin(payload[0]))
+        begins = flow.payload_packets == 1 and (not payload or bank.may_begin(payload))
         flow.turns = FollowedTurns() if begins else None
     return flow.turns

@@ -115,7 +115,7 @@ class _ExplainingBank(Bank):
         self._look(self, context)
         return super().follow(rules, context)
 
-    def may_begin(self, first_byte: int) -> bool:
+    def may_begin(self, payload: bytes) -> bool:
         return True
 
 

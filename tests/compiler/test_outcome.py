@@ -140,7 +140,7 @@ def test_now_is_what_is_true_and_never_is_final(when: str, steps: list[Step]) ->
     bank = RuleSet([flow]).udp_flow
     (rule,) = bank.rules
     explainer = Explainer(flow)
-    never = not bank.may_begin(steps[0][1][0])
+    never = not bank.may_begin(steps[0][1])
     for end in range(1, len(steps) + 1):
         context = Context(b"", turns=turns_after(steps[:end]))
         true = explainer.evaluate(context).value is True
@@ -153,10 +153,10 @@ def test_now_is_what_is_true_and_never_is_final(when: str, steps: list[Step]) ->
 def test_a_beginning_that_no_signature_waits_for() -> None:
     flow = signature("turn(0).u8(0) in [1, 2] and turn(1).size > 3", inspect="flow", always=True)
     bank = RuleSet([flow]).udp_flow
-    begin = [byte for byte in range(256) if bank.may_begin(byte)]
+    begin = [byte for byte in range(256) if bank.may_begin(bytes([byte]))]
     assert begin == [1, 2]
-    assert begin == [byte for byte in range(256) if bank.may_begin(byte)]
-    assert not RuleSet([]).udp_flow.may_begin(1)
+    assert begin == [byte for byte in range(256) if bank.may_begin(bytes([byte]))]
+    assert not RuleSet([]).udp_flow.may_begin(b"\x01")
 
 
 def test_every_turn_is_asked_in_its_order() -> None:

@@ -80,7 +80,7 @@ def test_removes_everything_when_interrupted(
     owners = {process.pid, *children(process.pid)}
     process.send_signal(number)
     process.send_signal(number)  # the impatient
-    _, complaints = process.communicate(timeout=60)
+    _, complaints = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "lab: interrupted; everything is removed" in complaints
     assert list(tmp_path.iterdir()) == []
@@ -105,7 +105,7 @@ def test_clean_removes_what_the_killed_left_and_nothing_else(tmp_path: Path) -> 
         assert leftovers({living.pid}) == before
     finally:
         living.terminate()
-        living.communicate(timeout=60)
+        living.communicate(timeout=120)
 
 
 def start(arguments: tuple[str, ...], folder: Path) -> subprocess.Popen[str]:
@@ -122,7 +122,7 @@ def start(arguments: tuple[str, ...], folder: Path) -> subprocess.Popen[str]:
     while not any(list(folder.glob(f"*btb{pid}-*/line1/downloader.log")) for pid in pids):
         if time.monotonic() > deadline or process.poll() is not None:
             process.terminate()
-            raise AssertionError(f"no trial started: {process.communicate(timeout=60)[1]}")
+            raise AssertionError(f"no trial started: {process.communicate(timeout=120)[1]}")
         time.sleep(0.05)
         pids = {process.pid, *children(process.pid)}
     return process

@@ -117,7 +117,7 @@ def released(
     """A connection with a download that goes by."""
     with Connection(topology, family) as connection:
         assert connection.ask(words)
-        for _ in range(8):
+        for _ in range(16):
             assert connection.answer(MEGABYTE)
             if connection.mark(blocker) & BITS.reply:
                 break

@@ -24,7 +24,7 @@ _POLL_S = 0.1
 # Setting up and taking down, on a busy machine: of the router, and of each swarm.
 _OVERHEAD_S = 90.0
 _CASE_OVERHEAD_S = 10.0
-_INTERRUPT_S = 15.0
+_INTERRUPT_S = 60.0
 
 
 @dataclass(slots=True)
