@@ -42,7 +42,8 @@ def _progress() -> Iterator[Field]:
     yield Field(
         "flow.packets",
         Type.NUMBER,
-        "Packets of this flow so far, both ways, this one included.",
+        "Packets of this flow that were inspected so far, both ways, this one included. Of TCP's "
+        "packets without payload, a running blocker inspects few.",
         lambda context: context.flow_packets,
         certain=True,
         inspects=EVERY_INSPECT,
