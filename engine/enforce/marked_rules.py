@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from engine.enforce.acknowledgement_rules import acknowledgements_pass
 from engine.enforce.connmark import MarkBits
-from engine.enforce.empty_rules import EMPTY
 
 _SYN = "-p tcp -m tcp --tcp-flags SYN SYN"
 
@@ -29,7 +29,7 @@ def for_marked(bits: MarkBits, to_queue: str, version: int, *, reset: bool) -> I
 
     A SYN may begin another connection with the same ports, so the mark is gone, and who looks at
     it says what becomes of both. A direction of which something is still looked for goes to the
-    queue, but not its packets without payload: in a large download those are half of all.
+    queue, but not its mere acknowledgements: in a large download those are half of all packets.
     """
     yield f"{_SYN} -j CONNMARK --set-xmark 0x0/{bits.mask:#x}"
     yield f"{_SYN} -j {to_queue}"
@@ -37,7 +37,7 @@ def for_marked(bits: MarkBits, to_queue: str, version: int, *, reset: bool) -> I
     yield f"{_has(bits.refused)} -j {'RETURN' if reset else 'DROP'}"
     yield f"{_has(bits.original)} -m conntrack --ctdir ORIGINAL -j RETURN"
     yield f"{_has(bits.reply)} -m conntrack --ctdir REPLY -j RETURN"
-    yield f"-p tcp {EMPTY[version]} -j RETURN"
+    yield acknowledgements_pass(version)
     yield f"-j {to_queue}"
 
 

@@ -30,8 +30,8 @@ from types import TracebackType
 from typing import Self
 
 from engine.config import Settings
+from engine.enforce.acknowledgement_rules import acknowledgements_pass
 from engine.enforce.connmark import MarkBits
-from engine.enforce.empty_rules import let_empty_pass
 from engine.enforce.marked_rules import before_queue, for_marked, resetting
 from engine.errors import InputError, UnavailableError
 
@@ -184,7 +184,7 @@ class Redirect:
             ]
             if self._reset:
                 filters[self._own_chain] = [*resetting(self._marks)]
-        queue.append(let_empty_pass(_VERSIONS[command], sampled=self._marks is not None))
+        queue.append(acknowledgements_pass(_VERSIONS[command], sampled=self._marks is not None))
         queue += [f"{packets} -j {self._to_queue}" for packets in self._queued]
         return {_FILTER: filters, _MANGLE: mangle}
 

@@ -43,7 +43,7 @@ def _progress() -> Iterator[Field]:
         "flow.packets",
         Type.NUMBER,
         "Packets of this flow that were inspected so far, both ways, this one included. Of TCP's "
-        "packets without payload, a running blocker inspects few.",
+        "mere acknowledgements, a running blocker inspects few.",
         lambda context: context.flow_packets,
         certain=True,
         inspects=EVERY_INSPECT,

@@ -257,7 +257,7 @@ def test_packets_pass_without_a_listener_and_after_the_operators_rules(
 @pytest.mark.lab
 @pytest.mark.parametrize("loopback", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("marks", ["None", "BITS"])
-def test_tcp_packets_without_payload_pass_by_the_queue(
+def test_mere_acknowledgements_pass_by_the_queue(
     gate: Namespace, loopback: str, marks: str
 ) -> None:
     family, command = (
@@ -274,8 +274,8 @@ def test_tcp_packets_without_payload_pass_by_the_queue(
             for _ in range(20):
                 client.sendall(b"x")
                 assert connection.recv(9) == b"x"
-    # Both SYNs, and 20 segments; of the acknowledgements few, and those for marks alone.
-    acknowledged = queued(gate, command, "tcp") - 22
+            # Both SYNs, and 20 segments; of the acknowledgements few, and those for marks alone.
+            acknowledged = queued(gate, command, "tcp") - 22
     assert 0 < acknowledged < 10 if marks == "BITS" else acknowledged == 0
 
 

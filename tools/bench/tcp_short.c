@@ -5,8 +5,9 @@
  *     tcp_short connect ADDRESS PORT SECONDS CONCURRENCY
  *
  * `connect` keeps CONCURRENCY connections open, each followed by another as soon as it has its
- * whole answer, and prints how many that were, and how many failed. The server closes first, as
- * with HTTP/1.0, so that the client's ports can be used again at once.
+ * whole answer and the end, and prints how many that were, and how many failed. The server closes
+ * first, as with HTTP/1.0, and the client has seen that when it closes: so its ports can be used
+ * again at once.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -59,17 +60,19 @@ static int watch(int poll, int operation, int descriptor, uint32_t events)
     return epoll_ctl(poll, operation, descriptor, &event);
 }
 
-/* Bytes of a message, of which `received` counts how many have come; 0 until all are there,
- * -1 if they will not come. */
-static int whole(int descriptor, size_t size)
+/* Take what has come of a message; 1 when all has, and with `to_end` the end behind it, 0 before,
+ * -1 if it will not come. */
+static int whole(int descriptor, size_t size, int to_end)
 {
     char buffer[512];
     ssize_t length = recv(descriptor, buffer, sizeof(buffer), 0);
 
-    if (length <= 0)
-        return length < 0 && errno == EAGAIN ? 0 : -1;
+    if (length < 0)
+        return errno == EAGAIN ? 0 : -1;
+    if (!length)
+        return to_end && received[descriptor] >= size ? 1 : -1;
     received[descriptor] += length;
-    return received[descriptor] >= size;
+    return !to_end && received[descriptor] >= size;
 }
 
 static int serve(struct sockaddr_in *own)
@@ -104,7 +107,7 @@ static int serve(struct sockaddr_in *own)
                 }
                 continue;
             }
-            switch (whole(descriptor, REQUEST_B)) {
+            switch (whole(descriptor, REQUEST_B, 0)) {
             case 1:
                 send(descriptor, answer, ANSWER_B, MSG_NOSIGNAL);
                 close(descriptor);
@@ -158,7 +161,7 @@ static int connect_all(struct sockaddr_in *peer, double seconds, int concurrency
                     continue;
                 came = -1;
             } else {
-                came = whole(descriptor, ANSWER_B);
+                came = whole(descriptor, ANSWER_B, 1);
             }
             if (!came)
                 continue;

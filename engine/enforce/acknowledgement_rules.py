@@ -1,13 +1,15 @@
-"""The iptables rule by which TCP packets without payload pass by the queue.
+"""The iptables rule by which mere acknowledgements of TCP pass by the queue.
 
-They are about half of all, nothing is looked for in them, and what they acknowledge is of
-interest only for connections that are to be left to the kernel, and then not each time.
+They are about half of all packets, nothing is looked for in them, and what they acknowledge is of
+interest only for connections that are to be left to the kernel, and then not each time. They may
+overtake segments that wait in the queue: an acknowledgement means the same before and after. The
+end of a connection does not, so what has FIN or RST waits with the others.
 """
 
 from __future__ import annotations
 
 # One in so many is needed to learn what the other side has received.
-_SAMPLE = 4
+_SAMPLE = 8
 
 # Classic BPF from the IP header on, true for a TCP packet without payload: the lengths of its
 # headers (in words, in a nibble each) come to the packet's. xt_bpf takes "count,code jt jf k,...".
@@ -42,11 +44,10 @@ def _match(program: tuple[tuple[int, int, int, int], ...]) -> str:
     return f'-m bpf --bytecode "{len(program)},{lines}"'
 
 
-EMPTY = {4: _match(_EMPTY_IPV4), 6: _match(_EMPTY_IPV6)}
-"""For TCP packets, by IP version: the match of those without payload."""
+_EMPTY = {4: _match(_EMPTY_IPV4), 6: _match(_EMPTY_IPV6)}
 
 
-def let_empty_pass(version: int, *, sampled: bool) -> str:
-    """Before the queue: where they go. `sampled`: marks are set by what they acknowledge."""
+def acknowledgements_pass(version: int, *, sampled: bool = False) -> str:
+    """The rule, for an IP version. `sampled`: some are inspected."""
     sample = f" -m statistic --mode nth ! --every {_SAMPLE} --packet 0" if sampled else ""
-    return f"-p tcp -m tcp ! --tcp-flags SYN SYN {EMPTY[version]}{sample} -j RETURN"
+    return f"-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK ACK {_EMPTY[version]}{sample} -j RETURN"
