@@ -28,7 +28,7 @@ from engine.inspect.judgement import Detection, tagged_hosts
 from engine.service.ban_requests import BanRequests
 from engine.service.builder import Build, Built
 from engine.service.control import TIMEOUT_S, ControlServer, Deferred
-from engine.service.driver import DriverTier, driver_tier
+from engine.service.driver import DriverTier, begin_driver
 from engine.service.events import Events
 from engine.service.exporter import Exporter
 from engine.service.interfaces import chosen_interfaces
@@ -102,8 +102,8 @@ class Daemon:
             if self._offloaded is not None:
                 held.enter_context(self._offloaded)
             held.enter_context(ControlServer(settings.queue_num, self._answer_in_turn))
-            self._driver = held.enter_context(
-                driver_tier(settings, self._built, self._enforcement, self._events)
+            self._driver = begin_driver(
+                held, settings, self._built, self._enforcement, self._events
             )
             self._install_rules(held)
             if settings.metrics_listen is not None:

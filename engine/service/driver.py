@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from engine.config import Settings
@@ -45,31 +45,28 @@ class DriverTier:
             yield f"{len(self.xdp.signatures)} signatures in the driver, too"
 
 
-@contextlib.contextmanager
-def driver_tier(
-    settings: Settings, built: Built, enforcement: Enforcement, events: Events
-) -> Iterator[DriverTier | None]:
-    """The tier while the block lasts; None if it is not wanted, or not to be had here.
+def begin_driver(
+    held: ExitStack, settings: Settings, built: Built, enforcement: Enforcement, events: Events
+) -> DriverTier | None:
+    """The tier, until `held` is closed; None if it is not wanted, or not to be had here.
 
-    Raises InputError.
+    Raises UnavailableError.
     """
-    with contextlib.ExitStack() as held:
-        pins = Pins(settings.queue_num)
-        xdp = _load(held, settings, built, pins, events)
-        if xdp is None:
-            # Nobody would end the bans of what was kept, or hear of it.
-            pins.drop_others()
-            yield None
-            return
-        # First the bans, so that no packet of theirs passes where a kept program is replaced.
-        held.enter_context(enforcement.also_in(xdp))
-        interfaces = WatchedInterfaces(xdp, chosen_interfaces(settings.interface), events)
-        interfaces.begin()
-        yield DriverTier(xdp, interfaces, settings.xdp_signatures)
+    pins = Pins(settings.queue_num)
+    xdp = _load(held, settings, built, pins, events)
+    if xdp is None:
+        # Nobody would end the bans of what was kept, or hear of it.
+        pins.drop_others()
+        return None
+    # First the bans, so that no packet of theirs passes where a kept program is replaced.
+    held.enter_context(enforcement.also_in(xdp))
+    interfaces = WatchedInterfaces(xdp, chosen_interfaces(settings.interface), events)
+    interfaces.begin()
+    return DriverTier(xdp, interfaces, settings.xdp_signatures)
 
 
 def _load(
-    held: contextlib.ExitStack, settings: Settings, built: Built, pins: Pins, events: Events
+    held: ExitStack, settings: Settings, built: Built, pins: Pins, events: Events
 ) -> XdpFilter | None:
     if settings.xdp_mode == "off" or settings.monitor_only:
         return None

@@ -12,7 +12,7 @@ import pytest
 from tests.service.chat import CHAT
 from tests.service.load import Load
 from tests.service.traffic import Datagrams
-from tools.bench.signatures import SIGNATURES, write_signatures
+from tools.bench.many_signatures import write_signatures
 from tools.lab.blocker import Blocker, run_blocker
 from tools.lab.program import wait_until
 from tools.lab.topology import Topology
@@ -20,6 +20,7 @@ from tools.lab.topology import Topology
 pytestmark = pytest.mark.lab
 
 ON_THE_QUEUE_ALONE = ("--xdp-mode", "off")
+TEN_THOUSAND = 10_000
 
 
 def _write_signature(folder: Path, text: str) -> None:
@@ -144,7 +145,7 @@ def test_a_reload_of_ten_thousand_signatures_loses_no_packet(
     for folder in (few, many):
         folder.mkdir()
     _write_signature(few, CHAT)
-    write_signatures(many, SIGNATURES)
+    write_signatures(many, TEN_THOUSAND)
     settings.write_text(f'signatures = "{few}"\n')
     with run_blocker(topology, "--config", str(settings), *ON_THE_QUEUE_ALONE) as blocker:
         with Load(topology.lines[0]) as load:
@@ -153,7 +154,7 @@ def test_a_reload_of_ten_thousand_signatures_loses_no_packet(
                 blocker.reload()
                 wait_until(lambda count=count: _reloads(blocker) == (count, 0), 120, "reloaded")
                 loaded = blocker.status()["signatures"]["loaded"]
-                assert loaded == (SIGNATURES if folder is many else 1)
+                assert loaded == (TEN_THOUSAND if folder is many else 1)
         assert load.sent > 1000
         assert (load.missing, load.stream_is_whole) == (0, True)
         queue = blocker.status()["queue"]

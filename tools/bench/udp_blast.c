@@ -9,59 +9,9 @@
  * the number of packets that left.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <netinet/ether.h>
-#include <netinet/ip.h>
-#include <netinet/udp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <time.h>
+#include "../lab/udp_frames.h"
 
-#define BATCH 64
-#define HEADERS_B (sizeof(struct iphdr) + sizeof(struct udphdr))
 #define MIN_PACKET_B (HEADERS_B + 12) /* an RTP header */
-#define MAX_PACKET_B 1500
-
-struct frame {
-    struct ether_header ethernet;
-    struct iphdr ip;
-    struct udphdr udp;
-    uint8_t payload[MAX_PACKET_B - HEADERS_B];
-} __attribute__((packed));
-
-static double now_s(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec + now.tv_nsec * 1e-9;
-}
-
-static int fail(const char *what)
-{
-    perror(what);
-    return 1;
-}
-
-static uint16_t checksum(const void *header)
-{
-    uint16_t words[sizeof(struct iphdr) / 2];
-    uint32_t sum = 0;
-
-    memcpy(words, header, sizeof(words));
-    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-        sum += words[i];
-    sum = (sum & 0xffff) + (sum >> 16);
-    return ~(sum + (sum >> 16));
-}
 
 static void fill_payload(struct frame *frame, int payload_b)
 {
@@ -79,11 +29,6 @@ static void fill_payload(struct frame *frame, int payload_b)
 
 int main(int argc, char **argv)
 {
-    static struct frame frames[BATCH];
-    static struct iovec parts[BATCH];
-    static struct mmsghdr messages[BATCH];
-    struct sockaddr_ll link = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP) };
-    struct ifreq request = { 0 };
     struct ether_addr *next_hop;
     unsigned long sent = 0;
     uint16_t sequence = 0;
@@ -104,29 +49,16 @@ int main(int argc, char **argv)
                 MIN_PACKET_B, MAX_PACKET_B);
         return 2;
     }
-    descriptor = socket(AF_PACKET, SOCK_RAW, 0); /* 0: receives nothing */
+    descriptor = open_frames(argv[1], next_hop, packet_b);
     if (descriptor < 0)
-        return fail("socket");
-    link.sll_ifindex = if_nametoindex(argv[1]);
-    if (!link.sll_ifindex)
-        return fail(argv[1]);
-    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", argv[1]);
-    if (ioctl(descriptor, SIOCGIFHWADDR, &request) < 0)
-        return fail("SIOCGIFHWADDR");
-    if (setsockopt(descriptor, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof(one)) < 0)
-        return fail("PACKET_QDISC_BYPASS");
-
+        return 1;
+    if (setsockopt(descriptor, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof(one)) < 0) {
+        perror("PACKET_QDISC_BYPASS");
+        return 1;
+    }
     for (int i = 0; i < BATCH; i++) {
         struct frame *frame = &frames[i];
 
-        memcpy(frame->ethernet.ether_dhost, next_hop, ETH_ALEN);
-        memcpy(frame->ethernet.ether_shost, request.ifr_hwaddr.sa_data, ETH_ALEN);
-        frame->ethernet.ether_type = htons(ETH_P_IP);
-        frame->ip.version = 4;
-        frame->ip.ihl = 5;
-        frame->ip.ttl = 64;
-        frame->ip.protocol = IPPROTO_UDP;
-        frame->ip.tot_len = htons(packet_b);
         if (inet_pton(AF_INET, argv[3], &frame->ip.saddr) != 1 ||
             inet_pton(AF_INET, argv[4], &frame->ip.daddr) != 1) {
             fprintf(stderr, "udp_blast: not IPv4 addresses: %s %s\n", argv[3], argv[4]);
@@ -134,14 +66,7 @@ int main(int argc, char **argv)
         }
         frame->ip.check = checksum(&frame->ip);
         frame->udp.source = htons(port);
-        frame->udp.len = htons(packet_b - sizeof(frame->ip)); /* checksum 0: none */
         fill_payload(frame, packet_b - HEADERS_B);
-        parts[i].iov_base = frame;
-        parts[i].iov_len = sizeof(frame->ethernet) + packet_b;
-        messages[i].msg_hdr.msg_name = &link;
-        messages[i].msg_hdr.msg_namelen = sizeof(link);
-        messages[i].msg_hdr.msg_iov = &parts[i];
-        messages[i].msg_hdr.msg_iovlen = 1;
     }
 
     end_s = now_s() + atof(argv[8]);
@@ -157,11 +82,10 @@ int main(int argc, char **argv)
             frames[i].payload[2] = sequence >> 8;
             frames[i].payload[3] = sequence;
         }
-        done = sendmmsg(descriptor, messages, BATCH, 0);
-        if (done > 0)
-            sent += done;
-        else if (errno != ENOBUFS && errno != EAGAIN && errno != EINTR)
-            return fail("sendmmsg");
+        done = send_frames(descriptor, BATCH);
+        if (done < 0)
+            return 1;
+        sent += done;
     }
     printf("%lu\n", sent);
     return 0;

@@ -9,59 +9,11 @@
  * Prints how many have left.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <netinet/ether.h>
-#include <netinet/ip.h>
-#include <netinet/udp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <time.h>
+#include "udp_frames.h"
 
-#define BATCH 32
 #define MAX_PAYLOAD_B 512
 #define FIRST_PORT 20000
 #define PORTS 40000
-
-struct frame {
-    struct ether_header ethernet;
-    struct iphdr ip;
-    struct udphdr udp;
-    uint8_t payload[MAX_PAYLOAD_B];
-} __attribute__((packed));
-
-static double now_s(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec + now.tv_nsec * 1e-9;
-}
-
-static int fail(const char *what)
-{
-    perror(what);
-    return 1;
-}
-
-static uint16_t checksum(const void *header)
-{
-    uint16_t words[sizeof(struct iphdr) / 2];
-    uint32_t sum = 0;
-
-    memcpy(words, header, sizeof(words));
-    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-        sum += words[i];
-    sum = (sum & 0xffff) + (sum >> 16);
-    return ~(sum + (sum >> 16));
-}
 
 /* Gives the number of bytes, or -1. */
 static int from_hex(const char *text, uint8_t *bytes)
@@ -78,11 +30,6 @@ static int from_hex(const char *text, uint8_t *bytes)
 
 int main(int argc, char **argv)
 {
-    static struct frame frames[BATCH];
-    static struct iovec parts[BATCH];
-    static struct mmsghdr messages[BATCH];
-    struct sockaddr_ll link = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP) };
-    struct ifreq request = { 0 };
     struct in_addr first, destination;
     struct ether_addr *next_hop;
     uint8_t payload[MAX_PAYLOAD_B];
@@ -106,37 +53,13 @@ int main(int argc, char **argv)
                         "most %d bytes in hex\n", MAX_PAYLOAD_B);
         return 2;
     }
-    descriptor = socket(AF_PACKET, SOCK_RAW, 0); /* 0: receives nothing */
+    descriptor = open_frames(argv[1], next_hop, HEADERS_B + payload_b);
     if (descriptor < 0)
-        return fail("socket");
-    link.sll_ifindex = if_nametoindex(argv[1]);
-    if (!link.sll_ifindex)
-        return fail(argv[1]);
-    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", argv[1]);
-    if (ioctl(descriptor, SIOCGIFHWADDR, &request) < 0)
-        return fail("SIOCGIFHWADDR");
-
+        return 1;
     for (int i = 0; i < BATCH; i++) {
-        struct frame *frame = &frames[i];
-
-        memcpy(frame->ethernet.ether_dhost, next_hop, ETH_ALEN);
-        memcpy(frame->ethernet.ether_shost, request.ifr_hwaddr.sa_data, ETH_ALEN);
-        frame->ethernet.ether_type = htons(ETH_P_IP);
-        frame->ip.version = 4;
-        frame->ip.ihl = 5;
-        frame->ip.ttl = 64;
-        frame->ip.protocol = IPPROTO_UDP;
-        frame->ip.tot_len = htons(sizeof(frame->ip) + sizeof(frame->udp) + payload_b);
-        frame->ip.daddr = destination.s_addr;
-        frame->udp.dest = htons(6881);
-        frame->udp.len = htons(sizeof(frame->udp) + payload_b); /* checksum 0: none */
-        memcpy(frame->payload, payload, payload_b);
-        parts[i].iov_base = frame;
-        parts[i].iov_len = sizeof(*frame) - MAX_PAYLOAD_B + payload_b;
-        messages[i].msg_hdr.msg_name = &link;
-        messages[i].msg_hdr.msg_namelen = sizeof(link);
-        messages[i].msg_hdr.msg_iov = &parts[i];
-        messages[i].msg_hdr.msg_iovlen = 1;
+        frames[i].ip.daddr = destination.s_addr;
+        frames[i].udp.dest = htons(6881);
+        memcpy(frames[i].payload, payload, payload_b);
     }
 
     began_s = now_s();
@@ -158,11 +81,10 @@ int main(int argc, char **argv)
             frame->ip.check = checksum(&frame->ip);
             frame->udp.source = htons(FIRST_PORT + (sent + i) / sources % PORTS);
         }
-        done = sendmmsg(descriptor, messages, batch, 0);
-        if (done > 0)
-            sent += done;
-        else if (errno != ENOBUFS && errno != EAGAIN && errno != EINTR)
-            return fail("sendmmsg");
+        done = send_frames(descriptor, batch);
+        if (done < 0)
+            return 1;
+        sent += done;
     }
     printf("%lu\n", sent);
     return 0;

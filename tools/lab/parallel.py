@@ -58,7 +58,7 @@ class Job:
             longest_s = max(map(self.trial.limit_s, cases)) + _CASE_OVERHEAD_S * len(cases)
             if time.monotonic() - self.started < longest_s + _OVERHEAD_S:
                 return
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGTERM)
             self.end()
             self.error = f"no end after {longest_s + _OVERHEAD_S:.0f} s"
         output, complaints = self.process.communicate()
@@ -113,6 +113,6 @@ def run_jobs(jobs: Sequence[Job], at_once: int, watch: Callable[[], None] = lamb
         left = [job for job in jobs if job.process and job.process.poll() is None]
         for job in left:
             if job.process:
-                job.process.send_signal(signal.SIGINT)
+                job.process.send_signal(signal.SIGTERM)
         for job in left:
             job.end()
