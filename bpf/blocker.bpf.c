@@ -76,6 +76,9 @@ struct ipv6_network {
 BPF_F_TABLE("lpm_trie", struct ipv4_network, u32, allowed, MAX_NETWORKS, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct ipv6_network, u32, allowed6, MAX_NETWORKS, BPF_F_NO_PREALLOC);
 
+// How many of these are let alone. Mostly none are, and then no peer is looked up.
+BPF_ARRAY(let_alone, u32, 1);
+
 // Index of a counter, and what happened to the packet.
 enum outcome { PASSED, DROPPED_SOURCE, DROPPED_DESTINATION, DROPPED_SIGNATURE, OUTCOMES };
 
@@ -123,8 +126,12 @@ static __always_inline const u32 *find_allowed(int version, const void *address)
 static __always_inline int is_spared(int version, const void *address, const void *peer) {
     if (find_allowed(version, address))
         return 1;
-    const u32 *let_alone = find_allowed(version, peer);
-    return let_alone && *let_alone;
+    u32 index = 0;
+    const u32 *networks = let_alone.lookup(&index);
+    if (!networks || !*networks)
+        return 0;
+    const u32 *is_let_alone = find_allowed(version, peer);
+    return is_let_alone && *is_let_alone;
 }
 
 static __always_inline struct ban *find_ban(int version, const void *address) {

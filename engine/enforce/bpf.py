@@ -45,7 +45,7 @@ _BAN = struct.Struct("=QQQ")
 _SETTINGS = struct.Struct("=Q")
 _EVENT = struct.Struct("=QIHBB16s16s4sB3x")
 _BAN_MAPS = {4: "blocked_ips", 16: "blocked_ips6"}
-_LET_ALONE = struct.Struct("=I")  # the values of those below
+_LET_ALONE = struct.Struct("=I")  # the values of those below, and how many are let alone
 _ALLOWED_MAPS = {4: "allowed", 6: "allowed6"}
 
 
@@ -91,6 +91,7 @@ class BlockerProgram:
         self._maps: dict[str, int] = {}
         self._functions: dict[str, int] = {}
         self._marks: Marks | None = None
+        self._let_alone: set[IPv4Network | IPv6Network] = set()
         self._ring: ct.c_void_p | None = None
         # libbpf holds no reference to the callback.
         self._callback = SampleCallback(self._take)
@@ -205,12 +206,25 @@ class BlockerProgram:
 
         Where they are `let_alone`, neither applies to whoever speaks with them.
         """
+        if let_alone:
+            self._let_alone.add(network)
+            self._count_let_alone()
         map_fd = self._maps[_ALLOWED_MAPS[network.version]]
         check(self._update(map_fd, _prefix(network), _LET_ALONE.pack(let_alone)))
+        if not let_alone:
+            self._let_alone.discard(network)
+            self._count_let_alone()
 
     def disallow(self, network: IPv4Network | IPv6Network) -> None:
         map_fd = self._maps[_ALLOWED_MAPS[network.version]]
         check(self._libbpf.bpf_map_delete_elem(map_fd, _prefix(network)))
+        self._let_alone.discard(network)
+        self._count_let_alone()
+
+    def _count_let_alone(self) -> None:
+        """Tell the program, which looks for them only while there are some."""
+        count = _LET_ALONE.pack(len(self._let_alone))
+        check(self._update(self._maps["let_alone"], bytes(4), count))
 
     def set_ban_duration(self, duration_ns: int) -> None:
         """How long the bans last that signatures in the driver set."""
