@@ -64,6 +64,8 @@ def start_unseen_tracker(line: Line, family: Family, port: int, seed: tuple[str,
     (root / "announce").write_bytes(b"d8:intervali5e%b%d:%be" % (key, len(peer), peer))
     # On the interface that clients may be bound to, but never theirs to call from.
     where = ["dev", HOST_INTERFACE, "preferred_lft", "0"]
+    if family == 6:
+        where.append("nodad")  # or it cannot be listened on for a moment
     line.client.run(["ip", "addr", "add", UNSEEN[family], *where])
     listen = endpoint(UNSEEN[family], port)
     argv = ["busybox", "httpd", "-f", "-p", listen, "-h", str(root)]
