@@ -52,6 +52,8 @@ _PRIVATE = tuple(
 )
 
 
+# Of TCP and of UDP each, in one worker.
+DEFAULT_MAX_FLOWS = 131072
 MAX_BAN_S = 10 * 365 * 86400
 
 
@@ -120,7 +122,7 @@ class Settings(BaseModel):
     queue_num: int = Field(0, ge=0, le=65535, description="NFQUEUE number, the first one")
     workers: int = Field(1, ge=1, le=256, description="queues, each with a process of its own")
     max_flows: int = Field(
-        131072,
+        DEFAULT_MAX_FLOWS,
         ge=1024,
         le=1 << 24,
         description="flows that each worker remembers at most, of TCP and of UDP",

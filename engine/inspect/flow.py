@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from engine.config import DEFAULT_MAX_FLOWS
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.packet import reverse
 from engine.inspect.starts import Settled, Starts
 
-DEFAULT_MAX_FLOWS = 131072
 # Of all streams together, beside their prefixes: what waits for gaps, and other starts.
 MAX_HELD_B = 128 * 1024 * 1024
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 
 from engine.compiler.ruleset import Bank, RuleSet
+from engine.config import DEFAULT_MAX_FLOWS
 from engine.fields.socks import udp_header_len
 from engine.fields.turns import HEAD_B
 from engine.inspect.connection import synchronise
-from engine.inspect.flow import DEFAULT_MAX_FLOWS, MAX_HELD_B, Flow, FlowTable
+from engine.inspect.flow import MAX_HELD_B, Flow, FlowTable
 from engine.inspect.followed import NOT_BEGUN, FollowedTurns
 from engine.inspect.judgement import ACCEPTED, DROPPED, SETTLED, Judge, Judgement, Verdict, both
 from engine.inspect.packet import ACK, SYN, TCP, UDP, Packet, decode, reverse

@@ -15,26 +15,13 @@ from engine.config import Settings
 from engine.doctor.keeping import keeping
 from engine.doctor.software import signatures
 from tests.bpffs import bpf_file_system
+from tests.service.chat import CHAT
 from tests.service.commands import COMMAND
 from tools.lab.blocker import run_blocker
 from tools.lab.program import wait_until
 from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Topology
 
 ROOT = Path(__file__).resolve().parents[2]
-
-SIGNATURE = """\
-id: example.chat.hello
-title: A made-up chat protocol
-scope: {transport: udp}
-patterns: |
-  $hello = "CHAT/1 hello"
-when: |
-  $hello at 0
-then: {action: drop}
-tests:
-  - {expect: match, payload: '"CHAT/1 hello"'}
-  - {expect: no match, payload: '"CHAT/2 hello"', note: another version}
-"""
 
 
 @pytest.fixture
@@ -48,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder of signatures that compile quickly."""
     made = tmp_path / "signatures"
     made.mkdir()
-    (made / "chat.yaml").write_text(SIGNATURE)
+    (made / "chat.yaml").write_text(CHAT)
     return made
 
 
@@ -153,7 +140,7 @@ def test_what_is_wrong_is_a_problem_with_a_remedy(topology: Topology, folder: Pa
     topology.router.run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"])
     topology.router.run([*COMMAND, "rules", "apply", "--no-fail-open"])
 
-    (folder / "chat.yaml").write_text(SIGNATURE.replace("payload: '\"CHAT/1", "payload: '\"CHAT/3"))
+    (folder / "chat.yaml").write_text(CHAT.replace("payload: '\"CHAT/1", "payload: '\"CHAT/3"))
     report = Report(
         topology,
         *("--interface", f"{WAN_INTERFACE},wg9", "--signatures", str(folder), "--no-fail-open"),
@@ -184,7 +171,7 @@ def test_without_privileges(topology: Topology, folder: Path) -> None:
 
 
 def test_signatures_with_mistakes(folder: Path) -> None:
-    (folder / "chat.yaml").write_text(SIGNATURE.replace("$hello at", "$goodbye at"))
+    (folder / "chat.yaml").write_text(CHAT.replace("$hello at", "$goodbye at"))
     (finding,) = signatures(Settings(signatures=folder))
     assert finding.level == "problem"
     assert finding.remedy == f"btblocker check {folder}"

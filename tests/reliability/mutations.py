@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Callable
 
-from engine.inspect.flow import DEFAULT_MAX_FLOWS
+from engine.config import DEFAULT_MAX_FLOWS
 from engine.inspect.inspector import Inspector
 from engine.inspect.judgement import Verdict
 from engine.inspect.packet import ACK, SYN
