@@ -31,6 +31,16 @@ def _open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def _cost(load: Load, since: float) -> str:
+    """Of a worker that has ended: what it had in hand or in its queue at most, and time."""
+    assert load.stream_is_whole
+    assert load.missing <= QUEUE_LENGTH
+    return (
+        f"{load.missing} of {load.sent} innocent datagrams lost; blocked again after "
+        f"{load.unblocked_s(since):.1f} s"
+    )
+
+
 def _in_good_order(blocker: Blocker) -> bool:
     queue = blocker.status()["queue"]
     return (queue["queue_dropped"], queue["user_dropped"], queue["errors"]) == (0, 0, 0)
@@ -46,13 +56,7 @@ def test_kill_9_of_the_daemon(topology: Topology, measured: Measured) -> None:
         with run_blocker(topology, *BAN_NOBODY) as blocker:
             assert load.blocks()
             assert _in_good_order(blocker)
-    assert load.stream_is_whole
-    # What the worker had in hand or in its queue goes with it.
-    assert load.missing <= QUEUE_LENGTH
-    measured(
-        f"{load.missing} of {load.sent} innocent datagrams lost; blocked again after "
-        f"{load.unblocked_s(since):.1f} s, a restart at once included"
-    )
+    measured(f"{_cost(load, since)}, a restart at once included")
 
 
 def test_kill_9_of_a_worker(topology: Topology, measured: Measured) -> None:
@@ -68,12 +72,7 @@ def test_kill_9_of_a_worker(topology: Topology, measured: Measured) -> None:
         )
         assert load.blocks()
         assert _in_good_order(blocker)
-    assert load.stream_is_whole
-    assert load.missing <= QUEUE_LENGTH
-    measured(
-        f"{load.missing} of {load.sent} innocent datagrams lost; blocked again after "
-        f"{load.unblocked_s(since):.1f} s"
-    )
+    measured(_cost(load, since))
 
 
 def test_a_hung_worker(topology: Topology, measured: Measured) -> None:
@@ -87,13 +86,8 @@ def test_a_hung_worker(topology: Topology, measured: Measured) -> None:
         )
         wait_until(lambda: bool(blocker.status()["workers"]), 30, "replaced")
         assert load.blocks()
-    assert load.stream_is_whole
     # Its queue was full, and what found no room passed.
-    assert load.missing <= QUEUE_LENGTH
-    measured(
-        f"{load.missing} of {load.sent} innocent datagrams lost, those in its queue; blocked "
-        f"again after {load.unblocked_s(since):.1f} s"
-    )
+    measured(_cost(load, since))
 
 
 def test_a_storm_of_sighup(topology: Topology, tmp_path: Path, measured: Measured) -> None:
