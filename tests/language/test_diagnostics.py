@@ -51,7 +51,7 @@ def test_mistake_is_told(
 def test_every_code_is_told_and_nothing_else() -> None:
     golden = "".join(path.read_text() for path in GOLDEN.glob("*.txt"))
     told_here = set(re.findall(r"^(?:error|warning)\[(\w+)\]", golden, re.MULTILINE))
-    # The kernel's own words depend on its version: see tests/enforce/test_program.py.
+    # The kernel's own words depend on its version: see tests/enforce/test_program_bans.py.
     assert told_here | {"S105"} == set(CODES)
 
 
