@@ -6,6 +6,8 @@
 // Compiled by BCC, which brings <linux/bpf.h> and the map macros and needs every
 // helper inlined, with -DBAN_CAPACITY=entries (of each ban map),
 // -DMARK_BITS=bits (of a hash) and -DSTREAM_PREFIX_B=bytes.
+// All that reads maps stands in this one file: in included ones BCC leaves the
+// calls as they are, and the verifier refuses them.
 //
 // A packet that cannot be parsed passes: other layers judge it. Each check
 // against data_end is there because the verifier demands it before a read.

@@ -13,6 +13,7 @@ import pytest
 
 from engine.service.daemon import READY
 from tests.packaging.machine import Machine, boot
+from tests.service.chat import CHAT
 from tests.service.traffic import DHT_PING, INNOCENT, Datagrams
 from tools.lab.program import wait_until
 from tools.lab.topology import LAN_INTERFACE, WAN_INTERFACE, Topology
@@ -43,7 +44,7 @@ def test_it_is_installed_blocks_as_a_service_and_leaves_nothing(tmp_path: Path) 
         _has_what_it_promises(machine)
 
         (machine.root / "etc/btblocker/btblocker.toml").write_text(SETTINGS)
-        (machine.root / "etc/btblocker/signatures/local.yaml").write_text(LOCAL_SIGNATURE)
+        (machine.root / "etc/btblocker/signatures/local.yaml").write_text(CHAT)
         machine.run("systemctl", "enable", "--now", "btblocker")
         _blocks(machine, topology)
         _reloads(machine)
@@ -56,21 +57,6 @@ def test_it_is_installed_blocks_as_a_service_and_leaves_nothing(tmp_path: Path) 
         assert "BTBLOCKER" not in rules
         assert "xdp" not in machine.run("ip", "link", "show", LAN_INTERFACE)
         assert machine.changed() == before
-
-
-LOCAL_SIGNATURE = """
-id: local.chat.hello
-title: A made-up chat protocol
-scope: {transport: udp}
-patterns: |
-  $hello = "CHAT/1 hello"
-when: |
-  $hello at 0
-then: {action: drop}
-tests:
-  - {expect: match, payload: '"CHAT/1 hello"'}
-  - {expect: no match, payload: '"CHAT/2 hello"'}
-"""
 
 
 def _is_quiet_until_enabled(machine: Machine) -> None:
